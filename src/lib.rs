@@ -1,0 +1,3 @@
+//! ops-controller: keeps a small platform converged across Railway, PostgreSQL and DigitalOcean.
+
+pub mod sandbox;

@@ -1,0 +1,6 @@
+//! Simulated clouds on loopback, speaking the providers' wire formats, and a private PostgreSQL.
+//!
+//! It shares no type with the clients: if it did, both would be wrong together. The only seam is
+//! the base URL, so the sandbox, the tests and production run the same client code.
+
+pub mod faults;
