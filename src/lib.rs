@@ -1,3 +1,5 @@
 //! ops-controller: keeps a small platform converged across Railway, PostgreSQL and DigitalOcean.
 
 pub mod sandbox;
+
+pub mod plan;

@@ -1,0 +1,335 @@
+//! What is known of each droplet of ours: streaks and verdicts over cycles.
+//!
+//! A droplet *serves* when /health answered 200 several times in a row and its heartbeat is fresh.
+//! It *fails* a look only when both were surely looked at: a heartbeat that could not be read, or a
+//! webapp that is down itself, says nothing about the droplet.
+
+use super::action::{Action, DropletSpec};
+use super::condition::{ConditionType, Finding, Reason};
+use super::desired::Desired;
+use super::observation::{DatabaseView, Droplet, DropletStatus, Health, Observation, Probe, Seen};
+use super::state::{Condemned, DropletRecord, Intent, IntentKind, State};
+use super::supervisor::sequence_of;
+use super::{readable_duration, signed};
+use jiff::{SignedDuration, Timestamp};
+
+/// 200s in a row before a droplet counts as reachable: a supervisor with a bad token answers 200
+/// for a short time in each round of its crash loop.
+pub const OK_STREAK: u32 = 3;
+/// A create that was answered 202 may stay invisible this long before it counts as vanished.
+const ACCEPTED_SETTLE: SignedDuration = SignedDuration::from_mins(2);
+/// After the last 200, a failing probe is looked at often for this long; then at the usual pace.
+const SETTLING: SignedDuration = SignedDuration::from_mins(5);
+/// First pause after a droplet that never became healthy; doubled each time.
+const CREATE_BACKOFF: SignedDuration = SignedDuration::from_mins(2);
+const CREATE_BACKOFF_MAX: SignedDuration = SignedDuration::from_hours(6);
+
+/// One droplet of ours with everything known of it.
+#[derive(Debug)]
+pub struct View<'a> {
+    pub droplet: &'a Droplet,
+    pub record: Option<&'a DropletRecord>,
+    /// Fingerprint tag, size and region are as desired.
+    pub matches: bool,
+    pub serving: bool,
+}
+
+impl View<'_> {
+    pub fn is_going(&self) -> bool {
+        self.record.is_some_and(|r| r.deleted_at.is_some())
+    }
+
+    pub fn is_condemned(&self) -> bool {
+        self.record.is_some_and(|r| r.condemned.is_some())
+    }
+
+    pub fn has_served(&self) -> bool {
+        self.record.is_some_and(|r| r.in_service_since.is_some())
+    }
+
+    pub fn since(&self) -> Timestamp {
+        self.record.map_or(self.droplet.created_at, |r| r.first_seen)
+    }
+
+    /// The one that best does the service: serving before matching before having served; oldest first.
+    pub fn rank(&self) -> (bool, bool, bool, bool, std::cmp::Reverse<u64>) {
+        (self.serving, !self.is_condemned(), self.matches, self.has_served(), std::cmp::Reverse(self.droplet.id))
+    }
+
+    /// Changes are to be expected within seconds.
+    pub fn is_settling(&self, now: Timestamp) -> bool {
+        let Some(record) = self.record else { return true };
+        !self.serving && record.last_ok_at.is_some_and(|at| now.duration_since(at) < SETTLING)
+    }
+
+    pub fn why_not(&self) -> String {
+        match self.record.and_then(|r| r.condemned.as_ref()) {
+            Some(condemned) => condemned.reason.clone(),
+            None if !self.matches => "it differs from the desired size, region, image, version or configuration".into(),
+            None => "it is one too many".into(),
+        }
+    }
+
+    pub fn delete(&self) -> Action {
+        Action::DeleteDroplet { id: self.droplet.id, name: self.droplet.name.clone() }
+    }
+}
+
+/// All droplets of ours that the observation shows; none when it shows nothing.
+pub fn views<'a>(
+    desired: &Desired,
+    state: &'a State,
+    seen: &'a Observation,
+    spec: Option<&DropletSpec>,
+) -> Vec<View<'a>> {
+    let droplets = seen.droplets.known().map(Vec::as_slice).unwrap_or_default();
+    droplets
+        .iter()
+        .map(|droplet| {
+            let record = state.supervisor.droplets.get(&droplet.id);
+            View {
+                droplet,
+                record,
+                matches: spec.is_some_and(|spec| is_as_desired(droplet, spec)),
+                serving: record.is_some_and(|r| r.ok_streak >= OK_STREAK)
+                    && is_connected(desired, seen, droplet) == Some(true),
+            }
+        })
+        .collect()
+}
+
+fn is_as_desired(droplet: &Droplet, spec: &DropletSpec) -> bool {
+    droplet.tags.contains(&spec.spec_tag()) && droplet.size == spec.size && droplet.region == spec.region
+}
+
+/// Whether its heartbeat is fresh, by the database's clock; `None` when that could not be read.
+pub fn is_connected(desired: &Desired, seen: &Observation, droplet: &Droplet) -> Option<bool> {
+    let DatabaseView { workers, worker_groups, .. } = seen.database.known()?;
+    worker_groups.as_ref()?;
+    let age = workers.get(&droplet.name).and_then(|w| w.heartbeat_age_seconds);
+    Some(age.is_some_and(|age| age <= desired.times.heartbeat_stale_after.as_secs_f64()))
+}
+
+/// Takes this cycle's looks into the state: droplets found and gone, streaks, verdicts, intents.
+pub fn digest(desired: &Desired, state: &mut State, seen: &Observation) {
+    let now = seen.at;
+    let hour_ago = now - SignedDuration::from_hours(1);
+    state.supervisor.creates.retain(|at| *at > hour_ago);
+    let Seen::Known(droplets) = &seen.droplets else { return };
+    for droplet in droplets {
+        note_droplet(desired, state, seen, droplet);
+    }
+    // The observer asked for each missing one by its id as well, so absent means gone.
+    state.supervisor.droplets.retain(|id, _| droplets.iter().any(|d| d.id == *id));
+    settle_intents(desired, state, droplets, now);
+}
+
+fn note_droplet(desired: &Desired, state: &mut State, seen: &Observation, droplet: &Droplet) {
+    let now = seen.at;
+    if let Some(sequence) = sequence_of(desired, &droplet.name) {
+        state.supervisor.sequence = state.supervisor.sequence.max(sequence);
+    }
+    let record = state.supervisor.droplets.entry(droplet.id).or_insert_with(|| DropletRecord {
+        name: droplet.name.clone(),
+        // Its own birth, not our first look: after a lost state file an old droplet gets no new grace.
+        first_seen: droplet.created_at.min(now),
+        last_ok_at: None,
+        ok_streak: 0,
+        failed_looks: 0,
+        in_service_since: None,
+        rebooted_at: None,
+        condemned: None,
+        deleted_at: None,
+    });
+    let connected = is_connected(desired, seen, droplet);
+    match seen.health.get(&droplet.id) {
+        Some(Health::Ok) => {
+            record.ok_streak = record.ok_streak.saturating_add(1);
+            record.last_ok_at = Some(now);
+        }
+        Some(Health::Failed(_)) | None => record.ok_streak = 0,
+    }
+    if record.ok_streak >= OK_STREAK && connected == Some(true) {
+        record.in_service_since.get_or_insert(now);
+        record.failed_looks = 0;
+        record.rebooted_at = None;
+        record.condemned = None;
+        return;
+    }
+    if surely_failing(seen, droplet, connected) {
+        record.failed_looks = record.failed_looks.saturating_add(1);
+    } else if connected == Some(true) {
+        record.failed_looks = 0;
+    }
+    let verdict = verdict(desired, record, droplet, connected, now);
+    if let Some(reason) = verdict
+        && record.condemned.is_none()
+    {
+        let never_served = record.in_service_since.is_none();
+        record.condemned = Some(Condemned { at: now, reason });
+        if never_served {
+            back_off(state, now);
+        }
+    }
+}
+
+/// Both evidences were looked at and both, or the one that counts, speak against it.
+fn surely_failing(seen: &Observation, droplet: &Droplet, connected: Option<bool>) -> bool {
+    if connected != Some(false) {
+        return false;
+    }
+    match seen.health.get(&droplet.id) {
+        Some(Health::Failed(_)) => true,
+        // It answers, yet has lost its session: its own fault only when the webapp accepts us.
+        Some(Health::Ok) => seen.probe == Some(Probe::Accepted),
+        None => matches!(droplet.status, DropletStatus::Off | DropletStatus::Archive),
+    }
+}
+
+/// Why it is given up, if it is.
+fn verdict(
+    desired: &Desired,
+    record: &DropletRecord,
+    droplet: &Droplet,
+    connected: Option<bool>,
+    now: Timestamp,
+) -> Option<String> {
+    // A database that could not be read proves nothing against the droplet.
+    if connected != Some(false) || record.deleted_at.is_some() {
+        return None;
+    }
+    let deadline = signed(desired.times.boot_deadline);
+    if record.failed_looks < desired.times.unhealthy_after {
+        return None;
+    }
+    match (record.in_service_since, record.rebooted_at) {
+        (None, _) if now.duration_since(record.first_seen) >= deadline => {
+            Some(format!("{} was not in service {} after its creation", droplet.name, readable_duration(deadline)))
+        }
+        (Some(_), Some(rebooted)) if now.duration_since(rebooted) >= deadline => {
+            Some(format!("{} stayed out of service {} after its reboot", droplet.name, readable_duration(deadline)))
+        }
+        _ => None,
+    }
+}
+
+/// Another droplet that never became healthy: the next create waits longer.
+fn back_off(state: &mut State, now: Timestamp) {
+    let failed = state.supervisor.failed_creates.saturating_add(1);
+    let factor = 1_i32 << failed.saturating_sub(1).min(12);
+    let pause = CREATE_BACKOFF.saturating_mul(factor).min(CREATE_BACKOFF_MAX);
+    state.supervisor.failed_creates = failed;
+    state.supervisor.not_before = Some(now + pause);
+}
+
+/// Closes creates that were found, and those that surely left nothing.
+fn settle_intents(desired: &Desired, state: &mut State, droplets: &[Droplet], now: Timestamp) {
+    let mut vanished = 0;
+    state.intents.retain(|intent| {
+        let Intent { what: IntentKind::CreateDroplet { name, id }, at, acknowledged, .. } = intent else {
+            return true;
+        };
+        let found = droplets.iter().any(|d| d.name == *name || Some(d.id) == *id);
+        let age = now.duration_since(*at);
+        let lost = match acknowledged {
+            None => age >= signed(desired.times.create_settle),
+            Some(_) => age >= ACCEPTED_SETTLE.max(signed(desired.times.create_settle)),
+        };
+        if lost && !found && acknowledged.is_some() {
+            vanished += 1;
+        }
+        !found && !lost
+    });
+    for _ in 0..vanished {
+        back_off(state, now);
+    }
+    let serving =
+        state.supervisor.droplets.values().any(|r| r.ok_streak >= OK_STREAK && r.in_service_since == Some(now));
+    if serving {
+        state.supervisor.failed_creates = 0;
+        state.supervisor.not_before = None;
+    }
+}
+
+pub fn reachable(_desired: &Desired, seen: &Observation, current: Option<&View<'_>>) -> Finding {
+    const KIND: ConditionType = ConditionType::SupervisorReachable;
+    let Some(view) = current else {
+        return Finding::no(KIND, Reason::WaitingForOther, "there is no droplet to reach yet");
+    };
+    let name = &view.droplet.name;
+    let Some(ip) = &view.droplet.ip else {
+        return Finding::no(KIND, Reason::DropletBooting, format!("droplet {name} has no public address yet"));
+    };
+    let streak = view.record.map_or(0, |r| r.ok_streak);
+    let connected = is_connected(_desired, seen, view.droplet);
+    match seen.health.get(&view.droplet.id) {
+        None => Finding::unknown(KIND, format!("http://{ip}:8020/health was not looked at")),
+        Some(Health::Ok) if streak >= OK_STREAK => {
+            Finding::yes(KIND, format!("http://{ip}:8020/health answered 200 in the last {streak} looks"))
+        }
+        Some(Health::Ok) => Finding::no(
+            KIND,
+            Reason::HealthCheckSettling,
+            format!("http://{ip}:8020/health answered 200 in {streak} of {OK_STREAK} looks in a row"),
+        ),
+        Some(Health::Failed(why)) if connected == Some(true) => Finding::no(
+            KIND,
+            Reason::ProbeBlocked,
+            format!(
+                "heartbeats of {name} arrive, but http://{ip}:8020/health does not answer from here ({why}): \
+                 is this machine within SUPERVISOR_HEALTH_SOURCES?"
+            ),
+        ),
+        Some(Health::Failed(why)) if !view.has_served() => Finding::no(
+            KIND,
+            Reason::DropletBooting,
+            format!(
+                "http://{ip}:8020/health does not answer yet ({why}); on the droplet: tail /var/log/cloud-init-output.log"
+            ),
+        ),
+        Some(Health::Failed(why)) => {
+            let looks = view.record.map_or(0, |r| r.failed_looks);
+            let message = format!(
+                "http://{ip}:8020/health: {why} ({looks} failed looks); on the droplet: docker ps, docker logs trigger-supervisor-1"
+            );
+            Finding::no(KIND, Reason::HealthCheckFailed, message)
+        }
+    }
+}
+
+pub fn connected(desired: &Desired, seen: &Observation, current: Option<&View<'_>>) -> Finding {
+    const KIND: ConditionType = ConditionType::SupervisorConnected;
+    let database = match &seen.database {
+        Seen::Known(database) => database,
+        Seen::Unknown { reason } => {
+            return Finding::unknown(KIND, format!("the heartbeats could not be read: {reason}"));
+        }
+    };
+    if database.worker_groups.is_none() {
+        return Finding::no(
+            KIND,
+            Reason::MigrationsPending,
+            "the table \"WorkerInstance\" does not exist yet: the webapp's migrations have not run",
+        );
+    }
+    let Some(view) = current else {
+        return Finding::no(KIND, Reason::WaitingForOther, "there is no supervisor to connect yet");
+    };
+    let name = &view.droplet.name;
+    match database.workers.get(name).and_then(|w| w.heartbeat_age_seconds) {
+        None => Finding::no(
+            KIND,
+            Reason::NoHeartbeat,
+            format!("{name} has not sent a heartbeat: the first comes 30 s after it has connected with its token"),
+        ),
+        Some(age) if age <= desired.times.heartbeat_stale_after.as_secs_f64() => Finding::yes(
+            KIND,
+            format!("last heartbeat of {name} {} ago", readable_duration(SignedDuration::from_secs(age as i64))),
+        ),
+        Some(age) => Finding::no(
+            KIND,
+            Reason::HeartbeatStale,
+            format!("last heartbeat of {name} {} ago", readable_duration(SignedDuration::from_secs(age as i64))),
+        ),
+    }
+}

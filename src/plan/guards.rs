@@ -1,0 +1,116 @@
+//! Guards on creating: each holds a droplet back and says so, rather than let money run away.
+
+use super::action::Action;
+use super::backed_off;
+use super::condition::Reason;
+use super::desired::Desired;
+use super::droplets::View;
+use super::observation::{Observation, Seen};
+use super::state::State;
+
+/// What holds a create.
+#[derive(Debug)]
+pub struct Hold {
+    pub by: String,
+    pub why: String,
+    /// The condition's reason, when the hold says more than "not deployed".
+    pub reason: Option<Reason>,
+    /// Looked at again within seconds, because it passes without anybody's help.
+    pub ends_by_itself: bool,
+}
+
+impl Hold {
+    fn by(by: &str, why: impl Into<String>) -> Hold {
+        Hold { by: by.into(), why: why.into(), reason: Some(Reason::Held), ends_by_itself: false }
+    }
+
+    fn soon(mut self) -> Hold {
+        self.ends_by_itself = true;
+        self
+    }
+}
+
+/// The price of the droplet in USD a month, or what holds it.
+pub fn may_create(
+    desired: &Desired,
+    state: &State,
+    seen: &Observation,
+    firewall_ready: bool,
+    existing: &[View<'_>],
+    action: &Action,
+) -> Result<f64, Hold> {
+    if !firewall_ready {
+        return Err(Hold::by("FirewallReady", "no droplet is made before its firewall stands").soon());
+    }
+    if let Some((failure, until)) = backed_off(state, &action.key(), seen.at) {
+        let why = format!("failed {} times, tried again after {until}: {}", failure.attempts, failure.error);
+        return Err(Hold { reason: Some(Reason::ChangeFailed), ..Hold::by("back-off", why) });
+    }
+    if let Some(until) = state.supervisor.not_before.filter(|until| *until > seen.at) {
+        let why = format!(
+            "{} new droplets in a row did not become healthy; the next is made after {until}",
+            state.supervisor.failed_creates
+        );
+        return Err(Hold { reason: Some(Reason::ReplacementFailed), ..Hold::by("back-off", why) });
+    }
+    let limits = &desired.limits;
+    if existing.len() as u32 >= limits.max_droplets {
+        let why = format!("{} of at most {} droplets of ours exist", existing.len(), limits.max_droplets);
+        let going = existing.iter().any(View::is_going);
+        let hold = Hold::by("MAX_DROPLETS", why);
+        return Err(if going { hold.soon() } else { hold });
+    }
+    if state.supervisor.creates.len() as u32 >= limits.max_creates_per_hour {
+        let why = format!(
+            "{} of at most {} creates were sent within the last hour",
+            state.supervisor.creates.len(),
+            limits.max_creates_per_hour
+        );
+        return Err(Hold::by("MAX_CREATES_PER_HOUR", why));
+    }
+    if let Seen::Known(account) = &seen.account {
+        if account.status == "locked" {
+            return Err(Hold::by("DigitalOcean account", "the account is locked: see the DigitalOcean console"));
+        }
+        if account.droplet_limit == Some(0) {
+            return Err(Hold::by(
+                "DigitalOcean account",
+                "the account's droplet limit is 0: ask DigitalOcean to raise it",
+            ));
+        }
+    }
+    affordable(desired, seen)
+}
+
+/// Prices come from the API at run time: an unknown price is not a low one.
+fn affordable(desired: &Desired, seen: &Observation) -> Result<f64, Hold> {
+    let sizes = match &seen.sizes {
+        Seen::Known(sizes) => sizes,
+        Seen::Unknown { reason } => {
+            return Err(Hold::by("MAX_MONTHLY_USD", format!("the prices could not be read: {reason}")).soon());
+        }
+    };
+    let Some(size) = sizes.iter().find(|s| s.slug == desired.size) else {
+        return Err(Hold::by("SUPERVISOR_SIZE", format!("DigitalOcean does not sell the size {}", desired.size)));
+    };
+    if !size.regions.contains(&desired.region) {
+        let why =
+            format!("size {} is not sold in {}; it is in: {}", size.slug, desired.region, size.regions.join(", "));
+        return Err(Hold::by("SUPERVISOR_REGION", why));
+    }
+    if !size.available {
+        return Err(Hold::by("SUPERVISOR_SIZE", format!("size {} is not available now", size.slug)));
+    }
+    if size.price_monthly > desired.limits.max_monthly_usd {
+        let why = format!(
+            "{} costs {} USD a month, the limit is {}",
+            size.slug, size.price_monthly, desired.limits.max_monthly_usd
+        );
+        return Err(Hold::by("MAX_MONTHLY_USD", why));
+    }
+    Ok(size.price_monthly)
+}
+
+pub fn price(seen: &Observation, slug: &str) -> Option<f64> {
+    seen.sizes.known()?.iter().find(|s| s.slug == slug).map(|s| s.price_monthly)
+}

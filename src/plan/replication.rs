@@ -1,0 +1,406 @@
+//! `WalLevelLogical`, `ReplicaIdentityFull`, `PublicationReady`, `ReplicationSlotHealthy`.
+//!
+//! Looks before it touches: source of the setting, privileges, limits, booting webapps. A restart
+//! is asked for once per confirmed change and proven by a new postmaster start time. The slot is
+//! watched and never dropped.
+
+use super::action::{Action, Held, Planned};
+use super::condition::{ConditionType, Finding, Reason};
+use super::desired::Desired;
+use super::observation::{DatabaseView, DeploymentStatus, Lookup, Observation, RailwayView, Seen, Slot};
+use super::state::{Failure, RestartRecord, SlotSample, State};
+use super::{backed_off, readable_bytes, readable_duration};
+use jiff::{SignedDuration, Timestamp};
+
+pub const PUBLICATION: &str = "task_runs_to_clickhouse_v1_publication";
+pub const SLOT: &str = "task_runs_to_clickhouse_v1";
+
+/// Asking again after a restart that did not come; then a person must look.
+const MAX_RESTART_ASKS: u32 = 3;
+/// One sample a minute over six hours gives a steady growth rate.
+const SAMPLE_EVERY: SignedDuration = SignedDuration::from_secs(60);
+const SAMPLES: usize = 360;
+/// A slot that retains more than this is worth a warning even without a known volume size.
+const RETAINED_WARNING: i64 = 1 << 30;
+
+#[derive(Debug, Default)]
+pub struct Replication {
+    pub findings: Vec<Finding>,
+    pub actions: Vec<Planned>,
+    pub held: Vec<Held>,
+    pub in_progress: bool,
+}
+
+impl Replication {
+    fn act(&mut self, state: &State, now: Timestamp, action: Action, reason: &str) -> Option<Failure> {
+        match backed_off(state, &action.key(), now) {
+            Some((failure, until)) => {
+                self.held.push(Held {
+                    action: action.to_string(),
+                    by: "back-off".into(),
+                    why: format!("failed {} times; tried again after {until}: {}", failure.attempts, failure.error),
+                });
+                Some(failure.clone())
+            }
+            None => {
+                self.actions.push(Planned { action, reason: reason.to_owned(), monthly_usd: None });
+                None
+            }
+        }
+    }
+}
+
+/// Takes the restart's proof and the slot's growth into the state.
+pub fn digest(state: &mut State, seen: &Observation) {
+    let Some(db) = seen.database.known() else { return };
+    if let Some(restart) = &mut state.restart {
+        if db.started_at != restart.started_before && restart.started_after.is_none() {
+            restart.started_after = Some(db.started_at);
+        }
+        if db.wal_level.value == "logical" {
+            state.restart = None;
+        }
+    }
+    if let Some(slot) = &db.slot {
+        let due = state.slot_samples.last().is_none_or(|s| seen.at.duration_since(s.at) >= SAMPLE_EVERY);
+        if due {
+            state.slot_samples.push(SlotSample { at: seen.at, retained_bytes: slot.retained_bytes });
+            let surplus = state.slot_samples.len().saturating_sub(SAMPLES);
+            state.slot_samples.drain(..surplus);
+        }
+    } else {
+        state.slot_samples.clear();
+    }
+}
+
+pub fn plan(desired: &Desired, state: &State, seen: &Observation) -> Replication {
+    let mut out = Replication::default();
+    let db = match &seen.database {
+        Seen::Known(db) => db,
+        Seen::Unknown { reason } => {
+            for kind in
+                [ConditionType::WalLevelLogical, ConditionType::ReplicaIdentityFull, ConditionType::PublicationReady]
+            {
+                out.findings.push(Finding::unknown(kind, format!("the database could not be read: {reason}")));
+            }
+            let slot = Finding::unknown(ConditionType::ReplicationSlotHealthy, "the database could not be read");
+            out.findings.push(slot.advisory());
+            // Our own restart makes the database unreadable for a while: look again soon.
+            out.in_progress = state.restart.as_ref().is_some_and(|r| r.started_after.is_none());
+            return out;
+        }
+    };
+    let wal = wal_level(desired, state, seen, db, &mut out);
+    out.findings.push(wal);
+    let identity = replica_identity(state, seen.at, db, &mut out);
+    out.findings.push(identity);
+    let publication = publication(state, seen.at, db, &mut out);
+    out.findings.push(publication);
+    out.findings.push(slot(desired, state, db));
+    out
+}
+
+fn wal_level(
+    desired: &Desired,
+    state: &State,
+    seen: &Observation,
+    db: &DatabaseView,
+    out: &mut Replication,
+) -> Finding {
+    const KIND: ConditionType = ConditionType::WalLevelLogical;
+    if db.wal_level.value == "logical" {
+        return Finding::yes(KIND, "wal_level is logical");
+    }
+    if let Some(finding) = wal_level_impossible(db) {
+        return finding;
+    }
+    let stored = db.wal_level.pending_restart || db.wal_level_in_file.as_deref() == Some("logical");
+    if !stored {
+        let failure = out.act(
+            state,
+            seen.at,
+            Action::AlterSystemWalLevel,
+            &format!("wal_level is {} and must be logical", db.wal_level.value),
+        );
+        return match failure {
+            Some(f) => Finding::no(
+                KIND,
+                Reason::ChangeFailed,
+                format!(
+                    "the server refused `alter system set wal_level`: {}; a managed service may offer its own switch for logical replication",
+                    f.error
+                ),
+            ),
+            None => {
+                out.in_progress = true;
+                Finding::no(
+                    KIND,
+                    Reason::InProgress,
+                    format!("wal_level is {}; being set to logical", db.wal_level.value),
+                )
+            }
+        };
+    }
+    restart(desired, state, seen, db, out)
+}
+
+/// What no action of ours can change; said before anything is touched.
+fn wal_level_impossible(db: &DatabaseView) -> Option<Finding> {
+    const KIND: ConditionType = ConditionType::WalLevelLogical;
+    if db.in_recovery {
+        let message = "this server is a standby (in recovery): point DATABASE_URL at the primary";
+        return Some(Finding::no(KIND, Reason::PrivilegeMissing, message));
+    }
+    if db.wal_level.source == "command line" {
+        let message = format!(
+            "wal_level={} is given on the server's command line, which alter system cannot override: change the service's start \
+             command to wal_level=logical and redeploy it; no restart is asked for",
+            db.wal_level.value
+        );
+        return Some(Finding::no(KIND, Reason::CommandLineOverrides, message));
+    }
+    if db.max_wal_senders < 1 || db.max_replication_slots < 1 {
+        let message = format!(
+            "max_wal_senders={} and max_replication_slots={}: both must be at least 1 (the defaults are 10)",
+            db.max_wal_senders, db.max_replication_slots
+        );
+        return Some(Finding::no(KIND, Reason::LimitTooLow, message));
+    }
+    if !db.role.may_alter_system {
+        let message = format!(
+            "role {} may not change wal_level: use a superuser in DATABASE_URL, or (PostgreSQL 15+) \
+             `grant alter system on parameter wal_level to {}`; a managed service may have its own switch",
+            db.role.name, db.role.name
+        );
+        return Some(Finding::no(KIND, Reason::PrivilegeMissing, message));
+    }
+    None
+}
+
+/// The setting is stored; one restart makes it true.
+fn restart(desired: &Desired, state: &State, seen: &Observation, db: &DatabaseView, out: &mut Replication) -> Finding {
+    const KIND: ConditionType = ConditionType::WalLevelLogical;
+    let now = seen.at;
+    if let Some(RestartRecord { started_after: Some(after), .. }) = &state.restart {
+        let message = format!(
+            "the server was restarted (up since {after}) and wal_level still is {}: another setting wins (see pg_file_settings); \
+             no further restart is asked for",
+            db.wal_level.value
+        );
+        return Finding::no(KIND, Reason::RestartDidNotHelp, message);
+    }
+    let asks = state.restart.as_ref().map_or(0, |r| r.asks);
+    if let Some(asked) = &state.restart {
+        let waited = now.duration_since(asked.asked_at);
+        if waited < SignedDuration::try_from(desired.times.restart_deadline).unwrap_or(SignedDuration::MAX) {
+            out.in_progress = true;
+            let message = format!("restart asked for {} ago; waiting for a new postmaster", readable_duration(waited));
+            return Finding::no(KIND, Reason::InProgress, message);
+        }
+        if asks >= MAX_RESTART_ASKS {
+            let message = format!(
+                "{asks} restarts were asked for and none came: restart the Postgres service in Railway by hand"
+            );
+            return Finding::no(KIND, Reason::ChangeFailed, message);
+        }
+    }
+    let view = match &seen.railway {
+        Seen::Known(view) => view,
+        Seen::Unknown { reason } => {
+            return hold(out, "could not look", &format!("Railway could not be read: {reason}"), Reason::CouldNotLook);
+        }
+    };
+    let deployment_id = match restart_target(view) {
+        Ok(id) => id,
+        Err((reason, why)) => return hold(out, "DB_SERVICE_NAME", &why, reason),
+    };
+    if let Some(why) = webapp_booting(view, db) {
+        out.in_progress = true;
+        return hold(out, "booting webapp", &why, Reason::WebappBooting);
+    }
+    let action = Action::RestartPostgres { deployment_id, started_at: db.started_at };
+    match out.act(state, now, action, "wal_level = logical is stored and needs a restart") {
+        Some(failure) => {
+            Finding::no(KIND, Reason::ChangeFailed, format!("Railway refused the restart: {}", failure.error))
+        }
+        None => {
+            out.in_progress = true;
+            Finding::no(KIND, Reason::RestartPending, "wal_level = logical is stored; Postgres is being restarted")
+        }
+    }
+}
+
+fn hold(out: &mut Replication, by: &str, why: &str, reason: Reason) -> Finding {
+    out.held.push(Held { action: "restart Postgres through Railway".into(), by: by.into(), why: why.into() });
+    let message = format!("wal_level = logical is stored and needs a restart, which is held: {why}");
+    Finding::no(ConditionType::WalLevelLogical, reason, message)
+}
+
+/// The running deployment of the Postgres service.
+fn restart_target(view: &RailwayView) -> Result<String, (Reason, String)> {
+    let service = match &view.postgres {
+        Lookup::Found(service) => service,
+        other => {
+            let finding = super::configuration::service_found(other, "DB_SERVICE_NAME").err();
+            return Err(finding.map_or((Reason::ServiceNotFound, String::new()), |f| (f.reason, f.message)));
+        }
+    };
+    let running = service.active.iter().find(|d| d.status == DeploymentStatus::Good);
+    running.map(|d| d.id.clone()).ok_or_else(|| {
+        (Reason::ServiceNotFound, format!("service {} has no running deployment; deploy it in Railway", service.name))
+    })
+}
+
+/// A webapp whose first connection fails never acknowledges WAL until it is restarted, and one that
+/// migrates would be cut in the middle; so a restart waits for it.
+fn webapp_booting(view: &RailwayView, db: &DatabaseView) -> Option<String> {
+    let service = view.webapp.found()?;
+    let booting = service
+        .latest
+        .iter()
+        .chain(&service.active)
+        .find(|d| d.status == DeploymentStatus::InFlight || (d.status == DeploymentStatus::Good && !d.all_running));
+    if let Some(deployment) = booting {
+        return Some(format!("deployment {} of {} is booting", deployment.id, service.name));
+    }
+    let runs = service.active.iter().any(|d| d.status == DeploymentStatus::Good);
+    (runs && db.task_run.is_none()).then(|| format!("{} runs and has not finished its migrations", service.name))
+}
+
+fn replica_identity(state: &State, now: Timestamp, db: &DatabaseView, out: &mut Replication) -> Finding {
+    const KIND: ConditionType = ConditionType::ReplicaIdentityFull;
+    let Some(table) = &db.task_run else { return migrations_pending(KIND) };
+    if table.replica_identity == 'f' {
+        return Finding::yes(KIND, "public.\"TaskRun\" has replica identity full");
+    }
+    if !table.owned {
+        return not_owner(KIND, db, "public.\"TaskRun\"");
+    }
+    let failure = out.act(
+        state,
+        now,
+        Action::SetReplicaIdentityFull,
+        "without it, updates and deletes reach ClickHouse incomplete",
+    );
+    changing(KIND, Reason::IdentityNotFull, "the replica identity of public.\"TaskRun\" is not full", failure, out)
+}
+
+fn publication(state: &State, now: Timestamp, db: &DatabaseView, out: &mut Replication) -> Finding {
+    const KIND: ConditionType = ConditionType::PublicationReady;
+    let Some(table) = &db.task_run else { return migrations_pending(KIND) };
+    let name = PUBLICATION.to_owned();
+    let Some(publication) = &db.publication else {
+        if !table.owned || !db.role.may_create_in_database {
+            return not_owner(KIND, db, "public.\"TaskRun\", and the right to create in the database,");
+        }
+        let failure = out.act(state, now, Action::CreatePublication { name }, "the publication does not exist");
+        return changing(KIND, Reason::PublicationMissing, "the publication does not exist", failure, out);
+    };
+    let publishes = publication.inserts && publication.updates && publication.deletes;
+    if publication.has_table && publishes {
+        return Finding::yes(KIND, format!("{PUBLICATION} publishes insert, update, delete of public.\"TaskRun\""));
+    }
+    if !publication.owned {
+        return not_owner(KIND, db, PUBLICATION);
+    }
+    let mut failure = None;
+    if !publication.has_table {
+        let action = Action::AddTableToPublication { name: name.clone() };
+        failure = out.act(state, now, action, "the publication lacks public.\"TaskRun\"");
+    }
+    if !publishes {
+        let action = Action::SetPublicationOperations { name };
+        failure = out.act(state, now, action, "the publication does not publish insert, update and delete").or(failure);
+    }
+    changing(KIND, Reason::PublicationIncomplete, "the publication lacks the table or an operation", failure, out)
+}
+
+fn changing(
+    kind: ConditionType,
+    reason: Reason,
+    what: &str,
+    failure: Option<Failure>,
+    out: &mut Replication,
+) -> Finding {
+    match failure {
+        Some(f) => {
+            Finding::no(kind, Reason::ChangeFailed, format!("{what}, and the server refused the change: {}", f.error))
+        }
+        None => {
+            out.in_progress = true;
+            Finding::no(kind, reason, format!("{what}; being repaired"))
+        }
+    }
+}
+
+fn migrations_pending(kind: ConditionType) -> Finding {
+    let message = "public.\"TaskRun\" does not exist: the webapp's migrations have not run yet; waiting";
+    Finding::no(kind, Reason::MigrationsPending, message)
+}
+
+fn not_owner(kind: ConditionType, db: &DatabaseView, what: &str) -> Finding {
+    let message = format!("role {} does not own {what}: use the owner or a superuser in DATABASE_URL", db.role.name);
+    Finding::no(kind, Reason::PrivilegeMissing, message)
+}
+
+/// Watches; only a lost slot makes the deployment unhealthy.
+fn slot(desired: &Desired, state: &State, db: &DatabaseView) -> Finding {
+    const KIND: ConditionType = ConditionType::ReplicationSlotHealthy;
+    let Some(slot) = &db.slot else {
+        if db.replication_slots_used >= db.max_replication_slots || db.wal_senders_used >= db.max_wal_senders {
+            let message = format!(
+                "slot {SLOT} does not exist and there is no room: {} of {} slots and {} of {} WAL senders are used",
+                db.replication_slots_used, db.max_replication_slots, db.wal_senders_used, db.max_wal_senders
+            );
+            return Finding::no(KIND, Reason::LimitTooLow, message).advisory();
+        }
+        let message = format!(
+            "slot {SLOT} does not exist; the webapp makes it when RUN_REPLICATION_ENABLED=1 and wal_level is logical \
+             (webapps up to 4.5.0 need a restart after that)"
+        );
+        return Finding::no(KIND, Reason::SlotMissing, message).advisory();
+    };
+    let retained = readable_bytes(slot.retained_bytes);
+    if slot.wal_status == "lost" {
+        let message = format!(
+            "slot {SLOT} is lost: replication cannot resume; drop the slot, restart the webapp, backfill the gap"
+        );
+        return Finding::no(KIND, Reason::SlotLost, message);
+    }
+    let forecast = forecast(desired, &state.slot_samples, slot);
+    if !slot.active {
+        let message = format!(
+            "nothing reads slot {SLOT}; it retains {retained} of WAL{forecast}: check that the webapp runs, restart it if it does"
+        );
+        return Finding::no(KIND, Reason::SlotInactive, message).advisory();
+    }
+    let over_volume =
+        desired.pg_volume_gb.is_some_and(|gb| slot.retained_bytes > (gb as i64).saturating_mul(1 << 30) / 2);
+    if over_volume || slot.retained_bytes > RETAINED_WARNING || slot.wal_status != "reserved" {
+        let message = format!("slot {SLOT} is read, yet retains {retained} of WAL ({}){forecast}", slot.wal_status);
+        return Finding::no(KIND, Reason::SlotRetainsWal, message).advisory();
+    }
+    Finding::yes(KIND, format!("slot {SLOT} is active and retains {retained}")).advisory()
+}
+
+/// Growth rate and when it fills the volume, as the end of a sentence.
+fn forecast(desired: &Desired, samples: &[SlotSample], slot: &Slot) -> String {
+    let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return String::new() };
+    let seconds = last.at.duration_since(first.at).as_secs_f64();
+    let grown = (last.retained_bytes - first.retained_bytes) as f64;
+    if seconds < SAMPLE_EVERY.as_secs_f64() || grown <= 0.0 {
+        return ", not growing".to_owned();
+    }
+    let rate = grown / seconds;
+    let mut text = format!(", growing by {} an hour", readable_bytes((rate * 3600.0) as i64));
+    let room = match (slot.safe_bytes, desired.pg_volume_gb) {
+        (Some(safe), _) => Some((safe, "the slot is invalidated")),
+        (None, Some(gb)) => Some(((gb as i64).saturating_mul(1 << 30) - slot.retained_bytes, "the volume is full")),
+        (None, None) => None,
+    };
+    if let Some((room, what)) = room {
+        let left = SignedDuration::from_secs((room.max(0) as f64 / rate).min(1e9) as i64);
+        text.push_str(&format!(", {what} in about {}", readable_duration(left)));
+    }
+    text
+}
