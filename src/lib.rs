@@ -1,5 +1,6 @@
 //! ops-controller: keeps a small platform converged across Railway, PostgreSQL and DigitalOcean.
 
-pub mod sandbox;
-
+pub mod clients;
+pub mod config;
 pub mod plan;
+pub mod sandbox;

@@ -118,8 +118,8 @@ pub struct Service {
 pub struct Deployment {
     pub id: String,
     pub status: DeploymentStatus,
-    /// Every replica reports RUNNING (also true when the list is empty: old deployments have none).
-    pub all_running: bool,
+    /// A replica is being created, initialised or restarted, whatever the status says.
+    pub booting: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -259,7 +259,7 @@ fn webapp_booting(view: &RailwayView, db: &DatabaseView) -> Option<String> {
         .latest
         .iter()
         .chain(&service.active)
-        .find(|d| d.status == DeploymentStatus::InFlight || (d.status == DeploymentStatus::Good && !d.all_running));
+        .find(|d| d.status == DeploymentStatus::InFlight || (d.status == DeploymentStatus::Good && d.booting));
     if let Some(deployment) = booting {
         return Some(format!("deployment {} of {} is booting", deployment.id, service.name));
     }

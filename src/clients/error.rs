@@ -1,0 +1,43 @@
+//! What can go wrong with an outbound call, as the caller has to choose by it.
+
+use thiserror::Error;
+
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
+pub enum ClientError {
+    /// The token is wrong, expired or revoked. Not retried.
+    #[error("{provider} refused the token ({message})")]
+    Unauthorized { provider: &'static str, message: String },
+    /// The token lacks a right. Not retried.
+    #[error("{provider} does not allow this to the token ({message})")]
+    Forbidden { provider: &'static str, message: String },
+    #[error("{what} does not exist")]
+    NotFound { what: String },
+    /// Nothing was done; ask again after the pause.
+    #[error("{provider} limits the rate; asked again in {seconds} s")]
+    RateLimited { provider: &'static str, seconds: u64 },
+    /// The provider understood and refused: surely nothing was changed.
+    #[error("{provider}: {message}")]
+    Refused { provider: &'static str, status: u16, message: String },
+    /// The call did not leave this machine: surely nothing was changed.
+    #[error("could not connect to {provider}: {message}")]
+    NotSent { provider: &'static str, message: String },
+    /// Sent, and there is no usable answer: it may have been carried out.
+    #[error("{provider} gave no usable answer: {message}")]
+    NoAnswer { provider: &'static str, message: String },
+}
+
+impl ClientError {
+    /// The call surely changed nothing.
+    pub fn is_definite(&self) -> bool {
+        !matches!(self, ClientError::NoAnswer { .. })
+    }
+
+    /// Worth a second try at once, for a read.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, ClientError::NotSent { .. } | ClientError::NoAnswer { .. })
+    }
+
+    pub fn is_rate_limit(&self) -> bool {
+        matches!(self, ClientError::RateLimited { .. })
+    }
+}

@@ -1,0 +1,64 @@
+//! Transport only: authentication, timeouts, rate limits, the providers' own types and errors.
+//!
+//! Reading and writing are different types: what plans holds [`Readers`] and so cannot write.
+//! Nothing here decides; nothing here retries a call that may have created something.
+
+pub mod budget;
+pub mod digitalocean;
+pub mod error;
+pub mod http;
+pub mod postgres;
+pub mod railway;
+mod retry;
+pub mod seam;
+pub mod trigger;
+
+pub use error::ClientError;
+pub use seam::Seam;
+
+use crate::config::Config;
+use std::sync::Arc;
+
+/// All that a cycle may look with.
+#[derive(Clone)]
+pub struct Readers {
+    pub railway: railway::Reader,
+    pub digitalocean: digitalocean::Reader,
+    pub postgres: postgres::Reader,
+    pub trigger: trigger::Trigger,
+}
+
+/// All that an action may change the world with. Each also looks, right before it acts.
+#[derive(Clone)]
+pub struct Writers {
+    pub railway: railway::Writer,
+    pub digitalocean: digitalocean::Writer,
+    pub postgres: postgres::Writer,
+}
+
+impl Readers {
+    pub fn new(config: &Config, seam: &Seam) -> Result<Readers, ClientError> {
+        let budgets = Budgets::default();
+        Ok(Readers {
+            railway: railway::Reader::new(config, seam, budgets.railway)?,
+            digitalocean: digitalocean::Reader::new(config, seam, budgets.digitalocean)?,
+            postgres: postgres::Reader::new(config, seam)?,
+            trigger: trigger::Trigger::new(seam)?,
+        })
+    }
+
+    /// The writing half; it shares connections and budgets with the reading half.
+    pub fn writers(&self) -> Writers {
+        Writers {
+            railway: railway::Writer::new(self.railway.clone()),
+            digitalocean: digitalocean::Writer::new(self.digitalocean.clone()),
+            postgres: postgres::Writer::new(self.postgres.clone()),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Budgets {
+    railway: Arc<budget::Budget>,
+    digitalocean: Arc<budget::Budget>,
+}

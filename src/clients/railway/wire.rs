@@ -1,0 +1,214 @@
+//! Railway's answers as they come: only the fields that are asked for, enums open.
+
+use super::{DeploymentRef, LogPage};
+use crate::plan::state::RailwayIds;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+
+#[derive(Deserialize)]
+pub struct Envelope<'a> {
+    #[serde(borrow)]
+    pub data: Option<&'a RawValue>,
+    pub errors: Option<Vec<GraphqlError>>,
+}
+
+#[derive(Deserialize)]
+pub struct GraphqlError {
+    #[serde(default)]
+    pub message: String,
+}
+
+/// A relay connection.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Connection<T> {
+    edges: Vec<Edge<T>>,
+    #[serde(default)]
+    page_info: Option<PageInfo>,
+}
+
+#[derive(Deserialize)]
+struct Edge<T> {
+    node: T,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PageInfo {
+    has_next_page: bool,
+    end_cursor: Option<String>,
+}
+
+impl<T> Connection<T> {
+    /// The next cursor; none when it would not advance.
+    pub fn next(&self, after: Option<&str>) -> Option<String> {
+        let info = self.page_info.as_ref().filter(|info| info.has_next_page)?;
+        info.end_cursor.clone().filter(|cursor| Some(cursor.as_str()) != after)
+    }
+
+    pub fn nodes(self) -> impl Iterator<Item = T> {
+        self.edges.into_iter().map(|edge| edge.node)
+    }
+}
+
+/// A null value is a variable without a value.
+pub type Variables = BTreeMap<String, Option<String>>;
+
+#[derive(Deserialize)]
+pub struct Observe {
+    pub environment: EnvironmentNode,
+    pub webapp: Option<Variables>,
+    pub registry: Option<Variables>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EnvironmentNode {
+    pub service_instances: Connection<ServiceInstance>,
+}
+
+/// All pages of one observation.
+#[derive(Default)]
+pub struct Environment {
+    pub asked: RailwayIds,
+    pub services: Vec<ServiceInstance>,
+    pub webapp: Option<Variables>,
+    pub registry: Option<Variables>,
+}
+
+#[derive(Deserialize, Clone)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceInstance {
+    pub service_id: String,
+    pub service_name: String,
+    pub source: Option<Source>,
+    pub latest_deployment: Option<DeploymentCore>,
+    #[serde(default)]
+    pub active_deployments: Vec<DeploymentCore>,
+}
+
+#[derive(Deserialize, Clone)]
+pub struct Source {
+    pub image: Option<String>,
+}
+
+#[derive(Deserialize, Clone)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentCore {
+    pub id: String,
+    pub status: String,
+    #[serde(default)]
+    pub deployment_stopped: bool,
+    #[serde(default)]
+    pub instances: Vec<Instance>,
+}
+
+#[derive(Deserialize, Clone)]
+pub struct Instance {
+    pub status: String,
+}
+
+#[derive(Deserialize)]
+pub struct Deployments {
+    pub deployments: Connection<DeploymentNode>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentNode {
+    id: String,
+    status: String,
+    created_at: Timestamp,
+}
+
+impl DeploymentNode {
+    pub fn reference(self) -> DeploymentRef {
+        let ended = matches!(self.status.as_str(), "REMOVED" | "FAILED" | "SKIPPED");
+        DeploymentRef { id: self.id, created_at: self.created_at, ended }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Logs {
+    pub deployment_logs: Vec<Log>,
+}
+
+#[derive(Deserialize)]
+pub struct Log {
+    pub message: String,
+    #[serde(default)]
+    pub attributes: Vec<Attribute>,
+}
+
+#[derive(Deserialize)]
+pub struct Attribute {
+    pub key: String,
+    #[serde(default)]
+    pub value: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restarted {
+    pub deployment_restart: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Scope {
+    pub project_token: ScopeNode,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScopeNode {
+    pub project_id: String,
+    pub environment_id: String,
+}
+
+#[derive(Deserialize)]
+pub struct ProjectAnswer {
+    pub project: ProjectNode,
+}
+
+#[derive(Deserialize)]
+pub struct ProjectNode {
+    pub environments: Connection<NamedNode>,
+}
+
+#[derive(Deserialize)]
+pub struct NamedNode {
+    pub id: String,
+    pub name: String,
+}
+
+/// Counts lines and takes the oldest timestamp without parsing the page: lines come oldest first.
+pub fn skim(body: &[u8]) -> LogPage {
+    const KEY: &[u8] = b"\"timestamp\":";
+    let mut at = memchr::memmem::find_iter(body, KEY);
+    let first = at.next();
+    let lines = usize::from(first.is_some()) + at.count();
+    let oldest = first.and_then(|start| {
+        let rest = &body[start + KEY.len()..];
+        let open = memchr::memchr(b'"', rest)?;
+        let close = memchr::memchr(b'"', &rest[open + 1..])?;
+        std::str::from_utf8(&rest[open + 1..open + 1 + close]).ok().map(str::to_owned)
+    });
+    LogPage { lines, oldest }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_skimmed_for_its_length_and_its_oldest_line() {
+        let empty = skim(br#"{"data":{"deploymentLogs":[]}}"#);
+        assert_eq!((empty.lines, empty.oldest), (0, None));
+        let page = skim(br#"{"data":{"deploymentLogs":[{"timestamp":"2026-01-01T00:00:00Z","message":"a"},{"timestamp": "2026-01-02T00:00:00Z"}]}}"#);
+        assert_eq!((page.lines, page.oldest.as_deref()), (2, Some("2026-01-01T00:00:00Z")));
+    }
+}

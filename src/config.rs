@@ -1,0 +1,198 @@
+//! Every variable: its name, its default, its meaning; all errors reported at once, never a value.
+//!
+//! Values come from the environment, from `NAME_FILE` (secrets), and from `ENV_FILE`, which wins
+//! because it is what a person edits before a SIGHUP. An empty value counts as unset, because that
+//! is how compose passes a variable that is not set.
+
+mod parse;
+mod source;
+mod variables;
+
+use crate::plan::desired::{Desired, Limits, Times};
+use crate::plan::secret::Secret;
+use parse::Parser;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use thiserror::Error;
+
+pub use parse::parse_duration;
+pub use source::{Origin, Source};
+pub use variables::{VARIABLES, Variable};
+
+/// A checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub desired: Desired,
+    pub digitalocean_token: Option<Secret>,
+    /// An account or workspace token, sent as bearer.
+    pub railway_api_token: Option<Secret>,
+    /// A project token, sent in its own header; wins over the other.
+    pub railway_project_token: Option<Secret>,
+    pub database_url: Option<Secret>,
+    pub db_service_name: String,
+    pub webapp_service_name: String,
+    pub registry_service_name: String,
+    pub railway_api_url: String,
+    pub digitalocean_api_url: String,
+    pub state_file: PathBuf,
+    pub listen_addr: SocketAddr,
+    pub api_token: Option<Secret>,
+    pub log_format: Option<LogFormat>,
+    pub log_level: String,
+    /// What was set where, for `config`.
+    pub effective: Vec<Effective>,
+    /// Names that look like misspelt ones of ours.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Json,
+    Text,
+}
+
+/// One variable as it took effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effective {
+    pub name: &'static str,
+    /// What is shown: the value, or `set` / `unset` for a secret.
+    pub shown: String,
+    pub origin: Origin,
+}
+
+/// Everything that is wrong, one line each, by variable name.
+#[derive(Debug, Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigError(pub Vec<String>);
+
+impl Config {
+    /// From the process's environment.
+    pub fn from_env() -> Result<Config, ConfigError> {
+        Config::from_source(Source::from_process())
+    }
+
+    /// From given pairs: tests and the sandbox.
+    pub fn from_pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
+        Config::from_source(Source::from_pairs(pairs))
+    }
+
+    fn from_source(mut source: Source) -> Result<Config, ConfigError> {
+        let mut errors = Vec::new();
+        source.read_env_file(&mut errors);
+        source.read_secret_files(&mut errors);
+        let warnings = source.misspelt();
+        let raw = source.raw().map_err(|e| ConfigError(vec![e]))?;
+        let mut p = Parser::new(errors);
+        let desired = desired(&raw, &mut p);
+        let config = Config {
+            digitalocean_token: p.required_secret("DIGITALOCEAN_TOKEN", &raw.digitalocean_token),
+            railway_api_token: raw.railway_api_token.clone().map(Secret::new),
+            railway_project_token: raw.railway_token.clone().map(Secret::new),
+            database_url: p.database_url("DATABASE_URL", &raw.database_url),
+            db_service_name: p.text("DB_SERVICE_NAME", &raw.db_service_name),
+            webapp_service_name: p.text("WEBAPP_SERVICE_NAME", &raw.webapp_service_name),
+            registry_service_name: p.text("REGISTRY_SERVICE_NAME", &raw.registry_service_name),
+            railway_api_url: p.url("RAILWAY_API_URL", &raw.railway_api_url),
+            digitalocean_api_url: p.url("DIGITALOCEAN_API_URL", &raw.digitalocean_api_url),
+            state_file: PathBuf::from(p.text("STATE_FILE", &raw.state_file)),
+            listen_addr: p.listen_addr("LISTEN_ADDR", &raw.listen_addr),
+            api_token: raw.api_token.clone().map(Secret::new),
+            log_format: p.log_format("LOG_FORMAT", &raw.log_format),
+            log_level: p.log_level("LOG_LEVEL", &raw.log_level),
+            desired,
+            effective: source.effective(),
+            warnings,
+        };
+        if config.railway_api_token.is_none() && config.railway_project_token.is_none() {
+            p.error(
+                "RAILWAY_API_TOKEN",
+                "is required: an account or workspace token (a project token goes into RAILWAY_TOKEN)",
+            );
+        }
+        match p.errors {
+            errors if errors.is_empty() => Ok(config),
+            errors => Err(ConfigError(errors)),
+        }
+    }
+
+    /// Every secret value that this configuration holds, for the redacting log writer.
+    pub fn secrets(&self) -> Vec<Secret> {
+        let mut secrets: Vec<Secret> = [
+            &self.digitalocean_token,
+            &self.railway_api_token,
+            &self.railway_project_token,
+            &self.database_url,
+            &self.api_token,
+            &self.desired.manual_token,
+            &self.desired.managed_secret,
+        ]
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect();
+        if let Some(url) = self.database_url.as_ref().and_then(|u| url::Url::parse(u.expose()).ok())
+            && let Some(password) = url.password()
+        {
+            secrets.push(Secret::new(password));
+            secrets.push(Secret::new(parse::percent_decode(password)));
+        }
+        secrets.retain(|s| s.expose().len() >= 4);
+        secrets
+    }
+}
+
+fn desired(raw: &source::Raw, p: &mut Parser) -> Desired {
+    Desired {
+        project_id: p.id("RAILWAY_PROJECT_ID", &raw.railway_project_id),
+        environment_id: p.id("RAILWAY_ENVIRONMENT_ID", &raw.railway_environment_id),
+        region: p.slug("SUPERVISOR_REGION", &raw.supervisor_region),
+        size: p.slug("SUPERVISOR_SIZE", &raw.supervisor_size),
+        image: p.slug("SUPERVISOR_IMAGE", &raw.supervisor_image),
+        ssh_keys: p.ssh_keys("SUPERVISOR_SSH_KEYS", &raw.supervisor_ssh_keys),
+        health_sources: p.addresses("SUPERVISOR_HEALTH_SOURCES", &raw.supervisor_health_sources),
+        trigger_version: p.image_tag("TRIGGER_VERSION", &raw.trigger_version),
+        manual_token: p.worker_token("TRIGGER_WORKER_TOKEN", &raw.trigger_worker_token),
+        managed_secret: raw.managed_worker_secret.clone().map(Secret::new),
+        rotate_lost_token: p.boolean("ROTATE_LOST_TOKEN", &raw.rotate_lost_token),
+        allow_local_origin: p.boolean("ALLOW_LOCAL_ORIGIN", &raw.allow_local_origin),
+        is_active: p.boolean("IS_ACTIVE", &raw.is_active),
+        auto_disable: p.boolean("AUTO_DISABLE", &raw.auto_disable),
+        healthy_cycles_before_disable: p.number(
+            "HEALTHY_CYCLES_BEFORE_DISABLE",
+            &raw.healthy_cycles_before_disable,
+            1..=100,
+        ),
+        pg_volume_gb: p.optional_number("PG_VOLUME_GB", &raw.pg_volume_gb, 1..=1_000_000),
+        limits: Limits {
+            max_droplets: p.number("MAX_DROPLETS", &raw.max_droplets, 1..=10),
+            max_creates_per_hour: p.number("MAX_CREATES_PER_HOUR", &raw.max_creates_per_hour, 0..=60),
+            max_deletes_per_cycle: p.number("MAX_DELETES_PER_CYCLE", &raw.max_deletes_per_cycle, 0..=10),
+            max_monthly_usd: p.dollars("MAX_MONTHLY_USD", &raw.max_monthly_usd),
+        },
+        times: Times {
+            check_interval: p.check_interval("CHECK_INTERVAL", &raw.check_interval),
+            progress_interval: p.duration("PROGRESS_INTERVAL", &raw.progress_interval, "100ms", "10m"),
+            disabled_check_interval: p.optional_duration(
+                "DISABLED_CHECK_INTERVAL",
+                &raw.disabled_check_interval,
+                "1s",
+                "7d",
+            ),
+            boot_deadline: p.duration("SUPERVISOR_BOOT_DEADLINE", &raw.supervisor_boot_deadline, "1s", "6h"),
+            unhealthy_after: p.number("SUPERVISOR_UNHEALTHY_AFTER", &raw.supervisor_unhealthy_after, 1..=1000),
+            heartbeat_stale_after: p.duration("HEARTBEAT_STALE_AFTER", &raw.heartbeat_stale_after, "1s", "1h"),
+            create_settle: p.duration("CREATE_SETTLE", &raw.create_settle, "1s", "1h"),
+            restart_deadline: p.duration("RESTART_DEADLINE", &raw.restart_deadline, "1s", "6h"),
+        },
+    }
+}
+
+/// Whether a URL points to this machine: then no proxy is used for it.
+pub fn is_loopback_url(url: &str) -> bool {
+    url::Url::parse(url).is_ok_and(|url| match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    })
+}

@@ -1,0 +1,261 @@
+//! Where values come from: the environment, secret files, `ENV_FILE`.
+//!
+//! `envy` is given only our own names, already checked for UTF-8, and a struct of plain text:
+//! its own reading of the environment panics on foreign bytes, and its parse errors quote values.
+
+use super::Effective;
+use super::variables::{VARIABLES, find};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    Environment,
+    /// `NAME_FILE` or `file://`.
+    SecretFile(String),
+    EnvFile(String),
+    Default,
+    Unset,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Environment => f.write_str("environment"),
+            Origin::SecretFile(path) => write!(f, "file {path}"),
+            Origin::EnvFile(path) => write!(f, "ENV_FILE {path}"),
+            Origin::Default => f.write_str("default"),
+            Origin::Unset => f.write_str("unset"),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Source {
+    values: BTreeMap<String, (String, Origin)>,
+    /// Names that are set and are not ours.
+    foreign: Vec<String>,
+    /// Names of ours whose values are no UTF-8.
+    not_text: Vec<String>,
+}
+
+/// Every variable as text; `None` when unset and without default.
+#[derive(Debug, Deserialize)]
+pub struct Raw {
+    pub digitalocean_token: Option<String>,
+    pub supervisor_region: Option<String>,
+    pub supervisor_size: Option<String>,
+    pub supervisor_image: Option<String>,
+    pub supervisor_ssh_keys: Option<String>,
+    pub supervisor_health_sources: Option<String>,
+    pub railway_api_token: Option<String>,
+    pub railway_token: Option<String>,
+    pub railway_project_id: Option<String>,
+    pub railway_environment_id: Option<String>,
+    pub database_url: Option<String>,
+    pub db_service_name: Option<String>,
+    pub webapp_service_name: Option<String>,
+    pub registry_service_name: Option<String>,
+    pub trigger_version: Option<String>,
+    pub trigger_worker_token: Option<String>,
+    pub managed_worker_secret: Option<String>,
+    pub rotate_lost_token: Option<String>,
+    pub allow_local_origin: Option<String>,
+    pub is_active: Option<String>,
+    pub check_interval: Option<String>,
+    pub auto_disable: Option<String>,
+    pub healthy_cycles_before_disable: Option<String>,
+    pub disabled_check_interval: Option<String>,
+    pub progress_interval: Option<String>,
+    pub supervisor_boot_deadline: Option<String>,
+    pub supervisor_unhealthy_after: Option<String>,
+    pub heartbeat_stale_after: Option<String>,
+    pub create_settle: Option<String>,
+    pub restart_deadline: Option<String>,
+    pub max_droplets: Option<String>,
+    pub max_creates_per_hour: Option<String>,
+    pub max_deletes_per_cycle: Option<String>,
+    pub max_monthly_usd: Option<String>,
+    pub pg_volume_gb: Option<String>,
+    pub state_file: Option<String>,
+    pub listen_addr: Option<String>,
+    pub api_token: Option<String>,
+    pub log_format: Option<String>,
+    pub log_level: Option<String>,
+    pub railway_api_url: Option<String>,
+    pub digitalocean_api_url: Option<String>,
+}
+
+impl Source {
+    pub fn from_process() -> Source {
+        let mut source = Source::default();
+        for (name, value) in std::env::vars_os() {
+            let Ok(name) = name.into_string() else { continue };
+            match value.into_string() {
+                Ok(value) => source.add(name, value, Origin::Environment),
+                Err(_) if is_ours(&name) => source.not_text.push(name),
+                Err(_) => {}
+            }
+        }
+        source
+    }
+
+    pub fn from_pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Source {
+        let mut source = Source::default();
+        for (name, value) in pairs {
+            source.add(name, value, Origin::Environment);
+        }
+        source
+    }
+
+    fn add(&mut self, name: String, value: String, origin: Origin) {
+        if !is_ours(&name) {
+            self.foreign.push(name);
+        } else if !value.is_empty() {
+            self.values.insert(name, (value, origin));
+        }
+    }
+
+    /// Reads `ENV_FILE`, if one is named. Errors name line numbers, never content.
+    pub fn read_env_file(&mut self, errors: &mut Vec<String>) {
+        for name in std::mem::take(&mut self.not_text) {
+            errors.push(format!("{name} is not valid UTF-8"));
+        }
+        let Some((path, _)) = self.values.get("ENV_FILE").cloned() else { return };
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) => return errors.push(format!("ENV_FILE: {path} cannot be read: {e}")),
+        };
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let line = line.strip_prefix("export ").unwrap_or(line);
+            match line.split_once('=') {
+                Some((name, value)) => {
+                    let (name, value) = (name.trim().to_owned(), unquote(value.trim()).to_owned());
+                    if is_ours(&name) && value.is_empty() {
+                        self.values.remove(&name);
+                    } else {
+                        self.add(name, value, Origin::EnvFile(path.clone()));
+                    }
+                }
+                None => errors.push(format!("ENV_FILE: line {} of {path} is not NAME=VALUE", number + 1)),
+            }
+        }
+    }
+
+    /// Replaces `NAME_FILE` and `file://` by what stands in the file.
+    pub fn read_secret_files(&mut self, errors: &mut Vec<String>) {
+        for variable in VARIABLES.iter().filter(|v| v.secret) {
+            let name = variable.name;
+            let direct = self.values.get(name).map(|(value, _)| value.clone());
+            let file = self.values.get(&format!("{name}_FILE")).map(|(value, _)| value.clone());
+            let by_url = direct.as_deref().and_then(|v| v.strip_prefix("file://")).map(str::to_owned);
+            let path = match (file, by_url, &direct) {
+                (Some(_), _, Some(_)) => {
+                    errors.push(format!("{name} and {name}_FILE are both set: unset one"));
+                    continue;
+                }
+                (Some(path), _, None) | (None, Some(path), _) => path,
+                (None, None, _) => continue,
+            };
+            match read_secret(Path::new(&path)) {
+                Ok(value) => {
+                    self.values.insert(name.to_owned(), (value, Origin::SecretFile(path)));
+                }
+                Err(why) => errors.push(format!("{name}: file {path} {why}")),
+            }
+        }
+    }
+
+    /// Names that are set, are not ours, and are nearly one of ours.
+    pub fn misspelt(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for name in &self.foreign {
+            let nearest = VARIABLES
+                .iter()
+                .filter(|v| v.name.len() >= 6)
+                .map(|v| (distance(name, v.name), v.name))
+                .min()
+                .filter(|(d, _)| *d <= 2);
+            if let Some((_, ours)) = nearest {
+                warnings.push(format!("{name} is not a variable of ops-controller; did you mean {ours}?"));
+            }
+        }
+        warnings
+    }
+
+    /// All values with defaults, as text.
+    pub fn raw(&self) -> Result<Raw, String> {
+        let pairs = VARIABLES.iter().filter_map(|v| {
+            let value = self.values.get(v.name).map(|(value, _)| value.clone()).or(v.default.map(str::to_owned))?;
+            Some((v.name.to_owned(), value))
+        });
+        // All fields are optional text, so this cannot fail on a value; its error could quote one.
+        envy::from_iter(pairs).map_err(|_| "the environment could not be read".to_owned())
+    }
+
+    pub fn effective(&self) -> Vec<Effective> {
+        VARIABLES
+            .iter()
+            .map(|v| {
+                let found = self.values.get(v.name);
+                let origin = match (found, v.default) {
+                    (Some((_, origin)), _) => origin.clone(),
+                    (None, Some(_)) => Origin::Default,
+                    (None, None) => Origin::Unset,
+                };
+                let shown = match (v.secret, found) {
+                    (true, Some(_)) => "set".to_owned(),
+                    (true, None) => "unset".to_owned(),
+                    (false, Some((value, _))) => value.clone(),
+                    (false, None) => v.default.unwrap_or("unset").to_owned(),
+                };
+                Effective { name: v.name, shown, origin }
+            })
+            .collect()
+    }
+}
+
+fn is_ours(name: &str) -> bool {
+    find(name).is_some() || name.strip_suffix("_FILE").and_then(find).is_some_and(|v| v.secret)
+}
+
+fn read_secret(path: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("cannot be read: {e}"))?;
+    // Editors end a file with a newline; a secret with one at its end would be refused everywhere.
+    let value = text.strip_suffix('\n').unwrap_or(&text);
+    let value = value.strip_suffix('\r').unwrap_or(value);
+    if value.trim().is_empty() { Err("is empty".to_owned()) } else { Ok(value.to_owned()) }
+}
+
+fn unquote(value: &str) -> &str {
+    let quoted = |q: char| value.strip_prefix(q).and_then(|v| v.strip_suffix(q));
+    quoted('"').or_else(|| quoted('\'')).unwrap_or(value)
+}
+
+/// Edits between two names: insert, delete, replace, swap neighbours.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    if a.len().abs_diff(b.len()) > 2 {
+        return usize::MAX;
+    }
+    let mut rows = vec![(0..=b.len()).collect::<Vec<_>>()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let cost = usize::from(a[i - 1] != b[j - 1]);
+            let mut best = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + cost);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(best);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}

@@ -1,0 +1,71 @@
+//! The list of variables: the one place from which README, `.env.example` and `config` are checked.
+
+pub struct Variable {
+    pub name: &'static str,
+    pub default: Option<&'static str>,
+    /// Never shown; may also be given as `NAME_FILE`.
+    pub secret: bool,
+    pub meaning: &'static str,
+}
+
+const fn variable(name: &'static str, default: Option<&'static str>, meaning: &'static str) -> Variable {
+    Variable { name, default, secret: false, meaning }
+}
+
+const fn secret(name: &'static str, meaning: &'static str) -> Variable {
+    Variable { name, default: None, secret: true, meaning }
+}
+
+pub const VARIABLES: &[Variable] = &[
+    secret("DIGITALOCEAN_TOKEN", "DigitalOcean API token"),
+    variable("SUPERVISOR_REGION", Some("nyc1"), "droplet region"),
+    variable("SUPERVISOR_SIZE", Some("s-2vcpu-2gb"), "droplet size"),
+    variable("SUPERVISOR_IMAGE", Some("ubuntu-24-04-x64"), "droplet image"),
+    variable(
+        "SUPERVISOR_SSH_KEYS",
+        None,
+        "SSH keys for the droplet: ids or fingerprints, comma separated; opens port 22",
+    ),
+    variable("SUPERVISOR_HEALTH_SOURCES", Some("0.0.0.0/0,::/0"), "who may reach :8020/health"),
+    secret("RAILWAY_API_TOKEN", "Railway account or workspace token"),
+    secret("RAILWAY_TOKEN", "Railway project token, instead of RAILWAY_API_TOKEN"),
+    variable("RAILWAY_PROJECT_ID", None, "Railway project"),
+    variable("RAILWAY_ENVIRONMENT_ID", None, "Railway environment"),
+    secret("DATABASE_URL", "the watched PostgreSQL: direct, not pooled"),
+    variable("DB_SERVICE_NAME", Some("Postgres"), "Railway service of that database"),
+    variable("WEBAPP_SERVICE_NAME", Some("trigger.dev"), "Railway service of the webapp"),
+    variable("REGISTRY_SERVICE_NAME", Some("registry"), "Railway service of the image registry, if any"),
+    variable("TRIGGER_VERSION", Some("v4.0.0"), "tag of the supervisor image"),
+    secret("TRIGGER_WORKER_TOKEN", "worker token, instead of searching the logs"),
+    secret("MANAGED_WORKER_SECRET", "only when the webapp's variable is sealed"),
+    variable("ROTATE_LOST_TOKEN", Some("false"), "issue a new worker token when it is lost"),
+    variable("ALLOW_LOCAL_ORIGIN", Some("false"), "accept an origin that only this machine reaches"),
+    variable("IS_ACTIVE", Some("true"), "false: observe and plan, change nothing"),
+    variable("CHECK_INTERVAL", Some("1"), "minutes between cycles (1-60), or with a unit: 15s"),
+    variable("AUTO_DISABLE", Some("false"), "stop changing after enough healthy cycles"),
+    variable("HEALTHY_CYCLES_BEFORE_DISABLE", Some("3"), "healthy cycles in a row before that (1-100)"),
+    variable("DISABLED_CHECK_INTERVAL", Some("15m"), "cheap look while disabled; 0: none"),
+    variable("PROGRESS_INTERVAL", Some("5s"), "between cycles while something is in progress"),
+    variable("SUPERVISOR_BOOT_DEADLINE", Some("10m"), "until a new or rebooted droplet must serve"),
+    variable("SUPERVISOR_UNHEALTHY_AFTER", Some("3"), "failed looks in a row before healing starts"),
+    variable("HEARTBEAT_STALE_AFTER", Some("90s"), "age from which a heartbeat is too old"),
+    variable("CREATE_SETTLE", Some("90s"), "how long a lost create is looked for before another"),
+    variable("RESTART_DEADLINE", Some("10m"), "how long a requested Postgres restart may take"),
+    variable("MAX_DROPLETS", Some("2"), "droplets of ours at once (2: one and its replacement)"),
+    variable("MAX_CREATES_PER_HOUR", Some("3"), "droplet creations within an hour"),
+    variable("MAX_DELETES_PER_CYCLE", Some("1"), "droplet deletions in one cycle"),
+    variable("MAX_MONTHLY_USD", Some("100"), "price limit of the supervisor, from live prices"),
+    variable("PG_VOLUME_GB", None, "size of the database volume, for the WAL forecast"),
+    variable("STATE_FILE", Some("/var/lib/ops-controller/state.json"), "what is remembered between cycles"),
+    variable("LISTEN_ADDR", Some("127.0.0.1:8080"), "HTTP address; other than loopback serves reads only"),
+    secret("API_TOKEN", "bearer token for HTTP writes; unset: writes are refused"),
+    variable("LOG_FORMAT", None, "json or text; default: text on a terminal, else json"),
+    variable("LOG_LEVEL", Some("info"), "error, warn, info, debug, trace, or a filter"),
+    variable("ENV_FILE", None, "KEY=VALUE file, read at start and at SIGHUP; wins over the environment"),
+    variable("RAILWAY_API_URL", Some("https://backboard.railway.com/graphql/v2"), "Railway's whole endpoint"),
+    variable("DIGITALOCEAN_API_URL", Some("https://api.digitalocean.com"), "DigitalOcean's API; /v2 is appended"),
+];
+
+pub fn find(name: &str) -> Option<&'static Variable> {
+    VARIABLES.iter().find(|v| v.name == name)
+}
