@@ -1,0 +1,3 @@
+//! Decides what to change. Pure: no I/O, no clock, no randomness.
+
+pub mod user_data;
