@@ -5,4 +5,5 @@
 
 pub mod faults;
 pub mod postgres;
+pub mod railway;
 pub mod webapp;

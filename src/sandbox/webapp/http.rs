@@ -108,16 +108,21 @@ async fn dequeue(State(inner): Web, headers: HeaderMap, body: Bytes) -> Response
     .await
 }
 
-async fn answer(outcome: impl Future<Output = Result<Value, Response>>) -> Response {
+struct Refusal {
+    status: StatusCode,
+    body: Value,
+}
+
+async fn answer(outcome: impl Future<Output = Result<Value, Refusal>>) -> Response {
     match outcome.await {
         Ok(body) => axum::Json(body).into_response(),
-        Err(refusal) => refusal,
+        Err(Refusal { status, body }) => (status, axum::Json(body)).into_response(),
     }
 }
 
 /// The secret is looked at before the token, and both before the body. The caller never learns
 /// which was wrong; the log does, in clear, as in every webapp before 4.5.9.
-async fn authenticate(inner: &Inner, headers: &HeaderMap) -> Result<(Group, String), Response> {
+async fn authenticate(inner: &Inner, headers: &HeaderMap) -> Result<(Group, String), Refusal> {
     let instance =
         header_of(headers, "x-trigger-worker-instance-name").filter(|name| !name.is_empty());
     let Some(instance) = instance else {
@@ -166,29 +171,38 @@ async fn authenticate(inner: &Inner, headers: &HeaderMap) -> Result<(Group, Stri
     Ok((group, instance))
 }
 
-fn unauthorized(inner: &Inner, cause: &str, attributes: &[(&str, &str)]) -> Response {
+fn unauthorized(inner: &Inner, cause: &str, attributes: &[(&str, &str)]) -> Refusal {
     inner.print_json_now(
         &format!("[WorkerGroupTokenService] {cause}"),
         "error",
         attributes,
     );
     let body = json!({"error": "Invalid or missing worker token"});
-    (StatusCode::UNAUTHORIZED, axum::Json(body)).into_response()
+    Refusal {
+        status: StatusCode::UNAUTHORIZED,
+        body,
+    }
 }
 
-fn parsed(body: &[u8]) -> Result<Value, Response> {
+fn parsed(body: &[u8]) -> Result<Value, Refusal> {
     serde_json::from_slice(body).map_err(internal)
 }
 
-fn internal(_: impl std::error::Error) -> Response {
+fn internal(_: impl std::error::Error) -> Refusal {
     let body = json!({"error": "Internal Server Error"});
-    (StatusCode::INTERNAL_SERVER_ERROR, axum::Json(body)).into_response()
+    Refusal {
+        status: StatusCode::INTERNAL_SERVER_ERROR,
+        body,
+    }
 }
 
-fn body_error(field: &str) -> Response {
+fn body_error(field: &str) -> Refusal {
     let details = json!([{"code": "invalid_type", "path": [field], "message": "Required"}]);
     let body = json!({"error": "Body Error", "details": details});
-    (StatusCode::BAD_REQUEST, axum::Json(body)).into_response()
+    Refusal {
+        status: StatusCode::BAD_REQUEST,
+        body,
+    }
 }
 
 fn header_of(headers: &HeaderMap, name: &str) -> Option<String> {

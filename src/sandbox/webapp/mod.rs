@@ -238,10 +238,6 @@ impl Webapp {
         self.0.state().requests.clear();
     }
 
-    pub(in crate::sandbox) fn seed(&self) -> u64 {
-        self.0.options.seed
-    }
-
     pub(in crate::sandbox) fn image_tag(&self) -> &str {
         &self.0.options.image_tag
     }
