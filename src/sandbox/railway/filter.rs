@@ -144,3 +144,40 @@ fn group(words: &mut Vec<Word>) -> Filter {
     }
     inner
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepts(filter: &str, message: &str) -> bool {
+        let line = LogLine {
+            at: jiff::Timestamp::UNIX_EPOCH,
+            message: message.to_string(),
+            severity: "error",
+            attributes: vec![("token".to_string(), Value::from("hidden"))],
+        };
+        Filter::parse(filter).accepts("service-1", "deployment-1", &line)
+    }
+
+    #[test]
+    fn words_phrases_and_their_combinations() {
+        assert!(accepts("worker token", "the worker lost its token"));
+        assert!(!accepts("\"worker token\"", "the worker lost its token"));
+        assert!(accepts("nothing OR lost", "the worker lost its token"));
+        assert!(!accepts("worker AND -lost", "the worker lost its token"));
+        assert!(accepts(
+            "(nothing OR worker) AND -(gone OR found)",
+            "the worker lost its token"
+        ));
+        assert!(accepts("", "anything"));
+        assert!(accepts("\"open", "left open"));
+    }
+
+    #[test]
+    fn attributes_are_asked_by_name_and_never_by_text() {
+        assert!(accepts("@token:hidden AND @level:error", "message"));
+        assert!(accepts("@service:service-1", "message"));
+        assert!(!accepts("@service:service-2", "message"));
+        assert!(!accepts("hidden", "message"));
+    }
+}

@@ -60,9 +60,15 @@ pub(super) fn execute(
     };
     let execution = Execution::new(schema, &document).operation(operation);
     let execution = execution.raw_variable_values(&variables);
-    let response = execution
+    let mut response = execution
         .execute_sync(&initial)
         .map_err(|e| bad_input(e.message()))?;
+    for error in &mut response.errors {
+        // The library says who failed; Railway says only what.
+        if let Some(message) = error.message.strip_prefix("resolver error: ") {
+            error.message = message.to_string();
+        }
+    }
     Ok(serde_json::to_value(response)
         .unwrap_or_else(|e| json!({"errors": [{"message": e.to_string()}]})))
 }

@@ -6,6 +6,7 @@ use super::trouble::Trouble;
 use super::wire::Cut;
 use super::world::{RailwayRequest, World};
 use crate::sandbox::faults::Break;
+use crate::sandbox::webapp::deployments::forget_oldest;
 use crate::sandbox::webapp::seed;
 use axum::Router;
 use axum::body::Bytes;
@@ -94,7 +95,9 @@ fn remember(
         .get(header::USER_AGENT)
         .and_then(|v| v.to_str().ok())
         .map(str::to_string);
-    world.state().requests.push(RailwayRequest {
+    let mut state = world.state();
+    forget_oldest(&mut state.requests);
+    state.requests.push(RailwayRequest {
         operation: operation.to_string(),
         variables: call.variables.clone(),
         document: call.document.clone(),

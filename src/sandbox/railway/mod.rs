@@ -238,14 +238,11 @@ async fn follow_faults(world: Arc<World>) {
             world.faults.clear(Break::PoisonedToken);
         }
         let down = world.faults.is_on(Break::DatabaseDown);
-        if down != stopped_by_us {
-            let outcome = if down {
-                world.cluster.stop().await
-            } else {
-                world.cluster.start().await
-            };
-            // A start that failed is tried again at the next look.
-            stopped_by_us = if outcome.is_ok() { down } else { stopped_by_us };
+        // Looked at again and again, because a restart asked of Railway must not end the outage.
+        if down && world.cluster.is_running() {
+            stopped_by_us |= world.cluster.stop().await.is_ok();
+        } else if !down && stopped_by_us {
+            stopped_by_us = world.cluster.start().await.is_err();
         }
     }
 }

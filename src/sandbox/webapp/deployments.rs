@@ -6,6 +6,16 @@ use serde_json::Value;
 /// Two lines written at once still get different times, as Railway's nanoseconds give them.
 const NEXT_LINE: SignedDuration = SignedDuration::from_micros(1);
 
+/// A sandbox may run for weeks; like Railway's, its memory of lines and requests is bounded.
+pub(in crate::sandbox) const REMEMBERED: usize = 10_000;
+
+/// Forgets the oldest, in portions, so that adding stays cheap.
+pub(in crate::sandbox) fn forget_oldest<T>(list: &mut Vec<T>) {
+    if list.len() >= 2 * REMEMBERED {
+        list.drain(..list.len() - REMEMBERED);
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct LogLine {
     pub at: Timestamp,
@@ -88,6 +98,7 @@ impl Deployment {
             Some(last) if last.at >= now => last.at + NEXT_LINE,
             _ => now,
         };
+        forget_oldest(&mut self.lines);
         self.lines.push(LogLine {
             at,
             message,

@@ -1,6 +1,7 @@
 //! The webapp's routes: its health check and the worker actions a supervisor calls.
 
 use super::database::{self, Group};
+use super::deployments::forget_oldest;
 use super::{Inner, WebappRequest};
 use axum::Router;
 use axum::body::Bytes;
@@ -42,7 +43,9 @@ async fn record(State(inner): Web, request: Request, next: Next) -> Response {
     };
     let status = response.status().as_u16();
     let at = jiff::Timestamp::now();
-    inner.state().requests.push(WebappRequest {
+    let mut state = inner.state();
+    forget_oldest(&mut state.requests);
+    state.requests.push(WebappRequest {
         method,
         path,
         instance_name,
