@@ -489,6 +489,40 @@ async fn the_slot_streams_once_wal_is_logical_and_the_publication_exists_and_aga
 }
 
 #[tokio::test]
+async fn an_older_webapp_gives_replication_up_until_it_is_restarted() {
+    let options = WebappOptions {
+        replication_retries: false,
+        creates_publication: true,
+        ..WebappOptions::default()
+    };
+    let platform = Platform::with(options, RailwayOptions::default()).await;
+    let webapp = platform.railway.deployment_ids("trigger.dev").remove(0);
+    eventually!(
+        platform
+            .log_text(&webapp)
+            .await
+            .contains("Replication client error")
+    );
+    platform.sql("alter system set wal_level = 'logical'").await;
+    platform.cluster.restart().await.expect("a restart");
+    assert!(!platform.log_text(&webapp).await.contains("resubscribe"));
+    assert_eq!(
+        platform
+            .sql("select count(*)::text from pg_replication_slots")
+            .await
+            .as_deref(),
+        Some("0")
+    );
+
+    platform.data(RESTART, json!({"id": webapp})).await;
+    let active = "select active::text from pg_replication_slots where slot_name = 'task_runs_to_clickhouse_v1'";
+    eventually!(platform.sql(active).await.as_deref() == Some("true"));
+    let published =
+        "select concat(pubinsert, pubupdate, pubdelete, pubtruncate) from pg_publication";
+    assert_eq!(platform.sql(published).await.as_deref(), Some("tttf"));
+}
+
+#[tokio::test]
 async fn a_redeploy_of_the_webapp_gives_a_new_deployment_and_keeps_the_old_logs() {
     let platform = Platform::start().await;
     let before = platform.railway.deployment_ids("trigger.dev");
