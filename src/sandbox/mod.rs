@@ -4,3 +4,6 @@
 //! the base URL, so the sandbox, the tests and production run the same client code.
 
 pub mod faults;
+pub mod postgres;
+pub mod railway;
+pub mod webapp;
