@@ -153,10 +153,21 @@ pub fn message_of(body: &[u8]) -> String {
     struct Shape {
         message: Option<String>,
         error: Option<serde_json::Value>,
+        /// GraphQL servers answer 400 with this when a document does not fit their schema.
+        #[serde(default)]
+        errors: Vec<Inner>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Inner {
+        #[serde(default)]
+        message: String,
     }
     let text = match serde_json::from_slice::<Shape>(body) {
         Ok(Shape { message: Some(message), .. }) => message,
         Ok(Shape { error: Some(serde_json::Value::String(error)), .. }) => error,
+        Ok(Shape { errors, .. }) if !errors.is_empty() => {
+            errors.into_iter().next().map(|e| e.message).unwrap_or_default()
+        }
         Ok(_) => "no message".to_owned(),
         Err(_) => {
             let text = String::from_utf8_lossy(&body[..body.len().min(4096)]);

@@ -54,12 +54,7 @@ pub struct ClusterOptions {
 impl Default for ClusterOptions {
     fn default() -> ClusterOptions {
         let database = "railway".to_string();
-        ClusterOptions {
-            auth: Auth::Scram,
-            durable: false,
-            database,
-            extra_command_line: Vec::new(),
-        }
+        ClusterOptions { auth: Auth::Scram, durable: false, database, extra_command_line: Vec::new() }
     }
 }
 
@@ -191,9 +186,7 @@ impl Cluster {
         let password = password.replace('\'', "''");
         let sql = format!("create role \"{name}\" login password '{password}'");
         let mut connection = self.connect().await?;
-        sqlx::raw_sql(AssertSqlSafe(sql))
-            .execute(&mut connection)
-            .await?;
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
         connection.close().await
     }
 
@@ -208,14 +201,10 @@ impl Cluster {
     async fn start_on_a_free_port(&mut self) -> io::Result<()> {
         let mut attempt = 1;
         loop {
-            self.port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-                .local_addr()?
-                .port();
+            self.port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
             self.configure()?;
             match self.start_server().await {
-                Err(_) if attempt < PORT_ATTEMPTS && self.log_tail().contains("already in use") => {
-                    attempt += 1
-                }
+                Err(_) if attempt < PORT_ATTEMPTS && self.log_tail().contains("already in use") => attempt += 1,
                 outcome => return outcome,
             }
         }
@@ -225,19 +214,10 @@ impl Cluster {
         if self.is_running() {
             return Ok(());
         }
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.log_file())?;
+        let log = std::fs::File::options().create(true).append(true).open(self.log_file())?;
         let mut command = self.program("postgres");
-        command
-            .arg("-D")
-            .arg(self.data())
-            .args(&self.options.extra_command_line);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
+        command.arg("-D").arg(self.data()).args(&self.options.extra_command_line);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         // SIGQUIT is PostgreSQL's immediate shutdown: its helpers go with it.
         let server = child::spawn(command, libc::SIGQUIT)?;
         *self.server() = Some(server);
@@ -250,22 +230,15 @@ impl Cluster {
         let probe = self.connect_options().database("postgres");
         loop {
             if !self.is_running() {
-                return Err(io::Error::other(format!(
-                    "postgres ended while starting:\n{}",
-                    self.log_tail()
-                )));
+                return Err(io::Error::other(format!("postgres ended while starting:\n{}", self.log_tail())));
             }
-            let refusal = match tokio::time::timeout(Duration::from_secs(2), probe.connect()).await
-            {
+            let refusal = match tokio::time::timeout(Duration::from_secs(2), probe.connect()).await {
                 Ok(Ok(connection)) => return connection.close().await.map_err(io::Error::other),
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "no answer".to_string(),
             };
             if Instant::now() >= deadline {
-                let text = format!(
-                    "postgres not ready after {START_DEADLINE:?} ({refusal}):\n{}",
-                    self.log_tail()
-                );
+                let text = format!("postgres not ready after {START_DEADLINE:?} ({refusal}):\n{}", self.log_tail());
                 return Err(io::Error::new(io::ErrorKind::TimedOut, text));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -324,11 +297,7 @@ fn random_password() -> io::Result<String> {
 pub(in crate::sandbox) fn percent_encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let encode = |byte: u8| {
-        if plain(byte) {
-            char::from(byte).to_string()
-        } else {
-            format!("%{byte:02X}")
-        }
+        if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }
     };
     text.bytes().map(encode).collect()
 }

@@ -15,10 +15,7 @@ pub(super) fn folder() -> io::Result<PathBuf> {
         if is_complete(&named) {
             return Ok(named);
         }
-        let text = format!(
-            "OPS_PG_BIN names {}, which holds no initdb and postgres",
-            named.display()
-        );
+        let text = format!("OPS_PG_BIN names {}, which holds no initdb and postgres", named.display());
         return Err(io::Error::new(io::ErrorKind::NotFound, text));
     }
     from_pg_config()
@@ -30,9 +27,7 @@ pub(super) fn folder() -> io::Result<PathBuf> {
 }
 
 fn is_complete(folder: &Path) -> bool {
-    ["initdb", "postgres"]
-        .iter()
-        .all(|name| folder.join(name).is_file())
+    ["initdb", "postgres"].iter().all(|name| folder.join(name).is_file())
 }
 
 fn from_pg_config() -> Option<PathBuf> {
@@ -43,14 +38,9 @@ fn from_pg_config() -> Option<PathBuf> {
 
 /// Debian keeps each major version in its own folder; the newest comes first.
 fn from_debian() -> Vec<PathBuf> {
-    let versions = std::fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten();
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let number = |entry: &std::fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
-    let mut found: Vec<_> = versions
-        .filter_map(|e| Some((number(&e)?, e.path().join("bin"))))
-        .collect();
+    let mut found: Vec<_> = versions.filter_map(|e| Some((number(&e)?, e.path().join("bin")))).collect();
     found.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
     found.into_iter().map(|(_, path)| path).collect()
 }
@@ -75,11 +65,8 @@ impl User {
             return Ok(None);
         }
         let found = User::named("postgres").or_else(|| User::named("nobody"));
-        let missing =
-            "running as root, and there is no user `postgres` or `nobody` to run PostgreSQL as";
-        found
-            .map(Some)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, missing))
+        let missing = "running as root, and there is no user `postgres` or `nobody` to run PostgreSQL as";
+        found.map(Some).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, missing))
     }
 
     fn named(name: &str) -> Option<User> {
@@ -91,21 +78,12 @@ impl User {
         // says that it filled it.
         unsafe {
             let at = text.as_mut_ptr();
-            let code = libc::getpwnam_r(
-                name.as_ptr(),
-                entry.as_mut_ptr(),
-                at,
-                text.len(),
-                &mut found,
-            );
+            let code = libc::getpwnam_r(name.as_ptr(), entry.as_mut_ptr(), at, text.len(), &mut found);
             if code != 0 || found.is_null() {
                 return None;
             }
             let entry = entry.assume_init();
-            Some(User {
-                uid: entry.pw_uid,
-                gid: entry.pw_gid,
-            })
+            Some(User { uid: entry.pw_uid, gid: entry.pw_gid })
         }
     }
 }

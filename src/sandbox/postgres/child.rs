@@ -16,10 +16,7 @@ struct Order {
 }
 
 /// Starts `command`; the kernel sends it `death_signal` when this process ends, however it ends.
-pub(in crate::sandbox) fn spawn(
-    mut command: Command,
-    death_signal: libc::c_int,
-) -> io::Result<Owned> {
+pub(in crate::sandbox) fn spawn(mut command: Command, death_signal: libc::c_int) -> io::Result<Owned> {
     let parent = std::process::id();
     let before_exec = move || {
         // SAFETY: both calls are async-signal-safe and touch only the forked child.
@@ -39,9 +36,7 @@ pub(in crate::sandbox) fn spawn(
     unsafe { command.pre_exec(before_exec) };
     let (reply, answer) = channel();
     let gone = |_| io::Error::other("the thread that starts child processes has ended");
-    spawner()?
-        .send(Order { command, reply })
-        .map_err(|_| gone(()))?;
+    spawner()?.send(Order { command, reply }).map_err(|_| gone(()))?;
     answer.recv().map_err(|_| gone(()))?.map(Owned)
 }
 

@@ -12,29 +12,15 @@ impl Cluster {
     pub(super) async fn initialise(&self) -> io::Result<()> {
         let password_file = self.folder.path().join("password");
         self.write_private(&password_file, &self.password)?;
-        let auth = if self.options.auth == Auth::Trust {
-            "trust"
-        } else {
-            "scram-sha-256"
-        };
+        let auth = if self.options.auth == Auth::Trust { "trust" } else { "scram-sha-256" };
         let mut initdb = self.program("initdb");
-        initdb.args([
-            "--no-sync",
-            "--no-instructions",
-            "--encoding=UTF8",
-            "--locale=C.UTF-8",
-        ]);
-        initdb
-            .args(["--username", SUPERUSER, "--auth", auth, "--pwfile"])
-            .arg(&password_file);
+        initdb.args(["--no-sync", "--no-instructions", "--encoding=UTF8", "--locale=C.UTF-8"]);
+        initdb.args(["--username", SUPERUSER, "--auth", auth, "--pwfile"]).arg(&password_file);
         initdb.arg("--pgdata").arg(self.data());
         let output = tokio::task::spawn_blocking(move || initdb.output()).await??;
         if !output.status.success() {
             let reason = String::from_utf8_lossy(&output.stderr).into_owned();
-            return Err(io::Error::other(format!(
-                "initdb failed: {}",
-                reason.trim()
-            )));
+            return Err(io::Error::other(format!("initdb failed: {}", reason.trim())));
         }
         std::fs::remove_file(password_file)
     }
@@ -66,15 +52,9 @@ impl Cluster {
             return Ok(());
         }
         let create = async {
-            let mut connection = self
-                .connect_options()
-                .database("postgres")
-                .connect()
-                .await?;
+            let mut connection = self.connect_options().database("postgres").connect().await?;
             let sql = format!("create database \"{name}\"");
-            sqlx::raw_sql(AssertSqlSafe(sql))
-                .execute(&mut connection)
-                .await?;
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
             connection.close().await
         };
         create.await.map_err(io::Error::other)

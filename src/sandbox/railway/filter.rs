@@ -30,10 +30,7 @@ impl Filter {
                 "service" => service == value,
                 "deployment" => deployment == value,
                 "level" => line.severity == value,
-                _ => line
-                    .attributes
-                    .iter()
-                    .any(|(key, seen)| key == name && plain(seen) == *value),
+                _ => line.attributes.iter().any(|(key, seen)| key == name && plain(seen) == *value),
             },
             Filter::Not(filter) => !filter.accepts(service, deployment, line),
             Filter::All(filters) => filters.iter().all(|f| f.accepts(service, deployment, line)),
@@ -43,9 +40,7 @@ impl Filter {
 }
 
 fn plain(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_string)
+    value.as_str().map_or_else(|| value.to_string(), str::to_string)
 }
 
 #[derive(Debug, PartialEq)]
@@ -79,18 +74,13 @@ fn term(text: &str) -> (Word, &str) {
         let (phrase, rest) = quoted.split_once('"').unwrap_or((quoted, ""));
         return (Word::Term(Filter::Text(phrase.to_string())), rest);
     }
-    let end = text
-        .find(|c: char| c.is_whitespace() || c == '(' || c == ')')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| c.is_whitespace() || c == '(' || c == ')').unwrap_or(text.len());
     let (word, rest) = text.split_at(end);
     let word = match word {
         "AND" => Word::And,
         "OR" => Word::Or,
         _ => match word.strip_prefix('@').and_then(|pair| pair.split_once(':')) {
-            Some((name, value)) => Word::Term(Filter::Attribute(
-                name.to_string(),
-                value.trim_matches('"').to_string(),
-            )),
+            Some((name, value)) => Word::Term(Filter::Attribute(name.to_string(), value.trim_matches('"').to_string())),
             None => Word::Term(Filter::Text(word.to_string())),
         },
     };
@@ -104,11 +94,7 @@ fn any(words: &mut Vec<Word>) -> Filter {
         words.pop();
         choices.push(all(words));
     }
-    if choices.len() == 1 {
-        choices.remove(0)
-    } else {
-        Filter::Any(choices)
-    }
+    if choices.len() == 1 { choices.remove(0) } else { Filter::Any(choices) }
 }
 
 fn all(words: &mut Vec<Word>) -> Filter {
@@ -165,10 +151,7 @@ mod tests {
         assert!(!accepts("\"worker token\"", "the worker lost its token"));
         assert!(accepts("nothing OR lost", "the worker lost its token"));
         assert!(!accepts("worker AND -lost", "the worker lost its token"));
-        assert!(accepts(
-            "(nothing OR worker) AND -(gone OR found)",
-            "the worker lost its token"
-        ));
+        assert!(accepts("(nothing OR worker) AND -(gone OR found)", "the worker lost its token"));
         assert!(accepts("", "anything"));
         assert!(accepts("\"open", "left open"));
     }

@@ -33,17 +33,10 @@ pub(super) struct Refused {
 }
 
 /// Checks the document and its variables, executes it, and returns the body of the answer.
-pub(super) fn execute(
-    call: &Call,
-    root: Root<'_>,
-    trouble: Option<&Trouble>,
-) -> Result<Value, Refused> {
+pub(super) fn execute(call: &Call, root: Root<'_>, trouble: Option<&Trouble>) -> Result<Value, Refused> {
     let schema = schema()?;
     let document = parse(schema, &call.document)?;
-    let operation = document
-        .operations
-        .get(call.operation.as_deref())
-        .map_err(|e| bad_input(e.message()))?;
+    let operation = document.operations.get(call.operation.as_deref()).map_err(|e| bad_input(e.message()))?;
     let variables = serde_json::from_value::<JsonMap>(call.variables.clone()).map_err(bad_input)?;
     let type_name = match operation.operation_type {
         OperationType::Mutation => "Mutation",
@@ -53,32 +46,23 @@ pub(super) fn execute(
         hole: Cell::new(trouble == Some(&Trouble::PartialData)),
         stuck_cursor: trouble == Some(&Trouble::StuckCursor),
     });
-    let initial = Start {
-        root,
-        type_name,
-        context,
-    };
+    let initial = Start { root, type_name, context };
     let execution = Execution::new(schema, &document).operation(operation);
     let execution = execution.raw_variable_values(&variables);
-    let mut response = execution
-        .execute_sync(&initial)
-        .map_err(|e| bad_input(e.message()))?;
+    let mut response = execution.execute_sync(&initial).map_err(|e| bad_input(e.message()))?;
     for error in &mut response.errors {
         // The library says who failed; Railway says only what.
         if let Some(message) = error.message.strip_prefix("resolver error: ") {
             error.message = message.to_string();
         }
     }
-    Ok(serde_json::to_value(response)
-        .unwrap_or_else(|e| json!({"errors": [{"message": e.to_string()}]})))
+    Ok(serde_json::to_value(response).unwrap_or_else(|e| json!({"errors": [{"message": e.to_string()}]})))
 }
 
 /// The name under which the request is remembered and troubled.
 pub(super) fn operation_name(call: &Call) -> String {
     let named = || {
-        let document = schema()
-            .ok()
-            .and_then(|schema| parse(schema, &call.document).ok())?;
+        let document = schema().ok().and_then(|schema| parse(schema, &call.document).ok())?;
         let operation = document.operations.get(None).ok()?;
         operation.name.as_ref().map(|name| name.to_string())
     };
@@ -94,32 +78,22 @@ fn schema() -> Result<&'static Valid<Schema>, Refused> {
     SCHEMA
         .get_or_init(compile)
         .as_ref()
-        .map_err(|error| Refused {
-            code: "INTERNAL_SERVER_ERROR",
-            messages: vec![error.clone()],
-        })
+        .map_err(|error| Refused { code: "INTERNAL_SERVER_ERROR", messages: vec![error.clone()] })
 }
 
 fn parse(schema: &Valid<Schema>, text: &str) -> Result<Valid<ExecutableDocument>, Refused> {
-    ExecutableDocument::parse_and_validate(schema, text, "request.graphql").map_err(|failed| {
-        Refused {
-            code: "GRAPHQL_VALIDATION_FAILED",
-            messages: failed.errors.iter().map(|d| d.error.to_string()).collect(),
-        }
+    ExecutableDocument::parse_and_validate(schema, text, "request.graphql").map_err(|failed| Refused {
+        code: "GRAPHQL_VALIDATION_FAILED",
+        messages: failed.errors.iter().map(|d| d.error.to_string()).collect(),
     })
 }
 
 fn bad_input(error: impl std::fmt::Display) -> Refused {
-    Refused {
-        code: "BAD_USER_INPUT",
-        messages: vec![error.to_string()],
-    }
+    Refused { code: "BAD_USER_INPUT", messages: vec![error.to_string()] }
 }
 
 pub(super) fn failed(message: impl Into<String>) -> FieldError {
-    FieldError {
-        message: message.into(),
-    }
+    FieldError { message: message.into() }
 }
 
 /// What goes wrong inside this one answer.
@@ -140,10 +114,7 @@ impl ObjectValue for Start<'_> {
         self.type_name
     }
 
-    fn resolve_field<'a>(
-        &'a self,
-        info: &'a ResolveInfo<'a>,
-    ) -> Result<ResolvedValue<'a>, FieldError> {
+    fn resolve_field<'a>(&'a self, info: &'a ResolveInfo<'a>) -> Result<ResolvedValue<'a>, FieldError> {
         let arguments = serde_json::to_value(info.arguments()).unwrap_or_default();
         let value = self.root.field(info.field_name(), &arguments)?;
         shaped(value, info, &self.context)
@@ -162,29 +133,18 @@ impl ObjectValue for View {
         &self.type_name
     }
 
-    fn resolve_field<'a>(
-        &'a self,
-        info: &'a ResolveInfo<'a>,
-    ) -> Result<ResolvedValue<'a>, FieldError> {
+    fn resolve_field<'a>(&'a self, info: &'a ResolveInfo<'a>) -> Result<ResolvedValue<'a>, FieldError> {
         let nullable = !info.field_definition().ty.is_non_null();
         if nullable && self.context.hole.replace(false) {
             return Err(failed("Problem processing request"));
         }
         // A field that was left out of the JSON is null.
-        let value = self
-            .value
-            .get(info.field_name())
-            .cloned()
-            .unwrap_or_default();
+        let value = self.value.get(info.field_name()).cloned().unwrap_or_default();
         shaped(value, info, &self.context)
     }
 }
 
-fn shaped<'a>(
-    value: Value,
-    info: &ResolveInfo<'_>,
-    context: &Rc<Oddities>,
-) -> Result<ResolvedValue<'a>, FieldError> {
+fn shaped<'a>(value: Value, info: &ResolveInfo<'_>, context: &Rc<Oddities>) -> Result<ResolvedValue<'a>, FieldError> {
     let declared = &info.field_definition().ty;
     let type_name = declared.inner_named_type();
     if type_name.ends_with("Connection") {
@@ -192,16 +152,10 @@ fn shaped<'a>(
         let page = page(value, &arguments, context.stuck_cursor);
         return Ok(one(page, Some(type_name), context));
     }
-    let object = info
-        .schema()
-        .get_object(type_name)
-        .map(|_| type_name.as_str());
+    let object = info.schema().get_object(type_name).map(|_| type_name.as_str());
     match value {
         Value::Array(items) if declared.is_list() => {
-            let items: Vec<_> = items
-                .into_iter()
-                .map(|item| one(item, object, context))
-                .collect();
+            let items: Vec<_> = items.into_iter().map(|item| one(item, object, context)).collect();
             Ok(ResolvedValue::list(items))
         }
         value => Ok(one(value, object, context)),
@@ -212,11 +166,7 @@ fn one<'a>(value: Value, object: Option<&str>, context: &Rc<Oddities>) -> Resolv
     match object {
         Some(type_name) if !value.is_null() => {
             let (type_name, context) = (type_name.to_string(), context.clone());
-            ResolvedValue::object(View {
-                type_name,
-                value,
-                context,
-            })
+            ResolvedValue::object(View { type_name, value, context })
         }
         _ => ResolvedValue::Leaf(JsonValue::from(value)),
     }
@@ -229,12 +179,7 @@ fn page(list: Value, arguments: &Value, stuck: bool) -> Value {
         let cursor = arguments.get(name)?.as_str()?;
         nodes.iter().position(|node| node["id"] == cursor)
     };
-    let number = |name: &str| {
-        arguments
-            .get(name)?
-            .as_u64()
-            .and_then(|n| usize::try_from(n).ok())
-    };
+    let number = |name: &str| arguments.get(name)?.as_u64().and_then(|n| usize::try_from(n).ok());
     let mut from = place("after").map_or(0, |at| at + 1);
     let mut to = place("before").unwrap_or(nodes.len()).max(from);
     match (number("first"), number("last")) {
@@ -242,10 +187,7 @@ fn page(list: Value, arguments: &Value, stuck: bool) -> Value {
         (first, _) => to = to.min(from + first.unwrap_or(PAGE)),
     }
     let cursor = |node: &Value| node["id"].clone();
-    let edges: Vec<Value> = nodes[from..to]
-        .iter()
-        .map(|n| json!({"cursor": cursor(n), "node": n}))
-        .collect();
+    let edges: Vec<Value> = nodes[from..to].iter().map(|n| json!({"cursor": cursor(n), "node": n})).collect();
     let mut info = json!({
         "hasNextPage": to < nodes.len(),
         "hasPreviousPage": from > 0,

@@ -24,9 +24,7 @@ const HTML_502: &str = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\
      <center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n";
 
 pub(super) fn router(world: Arc<World>) -> Router {
-    Router::new()
-        .route(super::PATH, post(answer))
-        .with_state(world)
+    Router::new().route(super::PATH, post(answer)).with_state(world)
 }
 
 async fn answer(
@@ -37,10 +35,7 @@ async fn answer(
     body: Bytes,
 ) -> Response {
     let Some(call) = parsed(&body) else {
-        let refused = Refused {
-            code: "BAD_REQUEST",
-            messages: vec!["POST body is not a GraphQL request".into()],
-        };
+        let refused = Refused { code: "BAD_REQUEST", messages: vec!["POST body is not a GraphQL request".into()] };
         return refusal(&refused, StatusCode::BAD_REQUEST);
     };
     let operation = graphql::operation_name(&call);
@@ -77,24 +72,11 @@ fn parsed(body: &[u8]) -> Option<Call> {
         Value::Null => json!({}),
         variables => variables,
     };
-    Some(Call {
-        document,
-        operation,
-        variables,
-    })
+    Some(Call { document, operation, variables })
 }
 
-fn remember(
-    world: &World,
-    call: &Call,
-    operation: &str,
-    query_string: Option<String>,
-    headers: &HeaderMap,
-) {
-    let user_agent = headers
-        .get(header::USER_AGENT)
-        .and_then(|v| v.to_str().ok())
-        .map(str::to_string);
+fn remember(world: &World, call: &Call, operation: &str, query_string: Option<String>, headers: &HeaderMap) {
+    let user_agent = headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).map(str::to_string);
     let mut state = world.state();
     forget_oldest(&mut state.requests);
     state.requests.push(RailwayRequest {
@@ -121,19 +103,11 @@ fn instead(trouble: &Trouble) -> Option<Response> {
     }
 }
 
-fn executed(
-    world: &Arc<World>,
-    call: &Call,
-    headers: &HeaderMap,
-    trouble: Option<&Trouble>,
-) -> Response {
+fn executed(world: &Arc<World>, call: &Call, headers: &HeaderMap, trouble: Option<&Trouble>) -> Response {
     let caller = match caller(world, headers) {
         Ok(caller) => caller,
         Err(message) => {
-            let refused = Refused {
-                code: "INTERNAL_SERVER_ERROR",
-                messages: vec![message.to_string()],
-            };
+            let refused = Refused { code: "INTERNAL_SERVER_ERROR", messages: vec![message.to_string()] };
             return refusal(&refused, StatusCode::OK);
         }
     };
@@ -145,8 +119,7 @@ fn executed(
             finish(body)
         }
         Err(refused) => {
-            let status =
-                StatusCode::from_u16(world.options.validation_status).unwrap_or(StatusCode::OK);
+            let status = StatusCode::from_u16(world.options.validation_status).unwrap_or(StatusCode::OK);
             refusal(&refused, status)
         }
     }
@@ -158,19 +131,11 @@ fn caller(world: &World, headers: &HeaderMap) -> Result<Caller, &'static str> {
     let options = &world.options;
     if let Some(token) = value("project-access-token") {
         let right = token == options.project_token;
-        return if right {
-            Ok(Caller::Project)
-        } else {
-            Err("Project Token not found")
-        };
+        return if right { Ok(Caller::Project) } else { Err("Project Token not found") };
     }
     let bearer = value("authorization").and_then(|v| v.strip_prefix("Bearer "));
     let right = bearer.is_some_and(|token| token == options.account_token);
-    if right {
-        Ok(Caller::Account)
-    } else {
-        Err("Not Authorized")
-    }
+    if right { Ok(Caller::Account) } else { Err("Not Authorized") }
 }
 
 /// Every error carries a code and a trace.
@@ -185,8 +150,7 @@ fn finish(mut body: Value) -> Response {
 }
 
 fn refusal(refused: &Refused, status: StatusCode) -> Response {
-    let error =
-        |message: &String| json!({"message": message, "extensions": {"code": refused.code}});
+    let error = |message: &String| json!({"message": message, "extensions": {"code": refused.code}});
     let errors: Vec<Value> = refused.messages.iter().map(error).collect();
     let mut response = finish(json!({"data": null, "errors": errors}));
     *response.status_mut() = status;
@@ -198,12 +162,7 @@ fn generic_error() -> Response {
 }
 
 fn bad_gateway() -> Response {
-    (
-        StatusCode::BAD_GATEWAY,
-        [(header::CONTENT_TYPE, "text/html")],
-        HTML_502,
-    )
-        .into_response()
+    (StatusCode::BAD_GATEWAY, [(header::CONTENT_TYPE, "text/html")], HTML_502).into_response()
 }
 
 fn too_many(seconds: u64) -> Response {
@@ -240,10 +199,7 @@ fn spend(world: &World) -> Result<HeaderMap, u64> {
         ("x-request-id", id),
     ];
     let header = |(name, value): (&'static str, String)| {
-        Some((
-            HeaderName::from_static(name),
-            HeaderValue::from_str(&value).ok()?,
-        ))
+        Some((HeaderName::from_static(name), HeaderValue::from_str(&value).ok()?))
     };
     Ok(named.into_iter().filter_map(header).collect())
 }

@@ -125,38 +125,23 @@ impl Railway {
 
     /// Newest first.
     pub fn deployment_ids(&self, service: &str) -> Vec<String> {
-        let deployments = self
-            .find(service)
-            .map(|s| s.deployments)
-            .unwrap_or_default();
-        deployments
-            .into_iter()
-            .rev()
-            .map(|deployment| deployment.id)
-            .collect()
+        let deployments = self.find(service).map(|s| s.deployments).unwrap_or_default();
+        deployments.into_iter().rev().map(|deployment| deployment.id).collect()
     }
 
     /// `false` when there is no such service, as for the methods below.
     pub fn set_variable(&self, service: &str, name: &str, value: &str) -> bool {
-        let variable = Variable {
-            value: Some(value.to_string()),
-            ..Variable::default()
-        };
-        self.world.change_service(service, |s| {
-            drop(s.variables.insert(name.to_string(), variable))
-        })
+        let variable = Variable { value: Some(value.to_string()), ..Variable::default() };
+        self.world.change_service(service, |s| drop(s.variables.insert(name.to_string(), variable)))
     }
 
     /// The map then holds null under this name.
     pub fn set_variable_to_null(&self, service: &str, name: &str) -> bool {
-        self.world.change_service(service, |s| {
-            drop(s.variables.insert(name.to_string(), Variable::default()))
-        })
+        self.world.change_service(service, |s| drop(s.variables.insert(name.to_string(), Variable::default())))
     }
 
     pub fn remove_variable(&self, service: &str, name: &str) -> bool {
-        self.world
-            .change_service(service, |s| drop(s.variables.remove(name)))
+        self.world.change_service(service, |s| drop(s.variables.remove(name)))
     }
 
     /// Its value is never shown again; its name is, among the kinds.
@@ -192,10 +177,7 @@ impl Railway {
     pub fn spend_rate_limit(&self, requests: u32) {
         let mut state = self.world.state();
         state.window_began.get_or_insert_with(jiff::Timestamp::now);
-        state.spent = state
-            .spent
-            .saturating_add(requests)
-            .min(self.world.options.rate_limit);
+        state.spent = state.spent.saturating_add(requests).min(self.world.options.rate_limit);
     }
 
     pub fn requests(&self) -> Vec<RailwayRequest> {
@@ -217,10 +199,7 @@ impl Railway {
     }
 
     fn find(&self, name: &str) -> Option<Service> {
-        self.world
-            .services()
-            .into_iter()
-            .find(|service| service.name == name)
+        self.world.services().into_iter().find(|service| service.name == name)
     }
 }
 

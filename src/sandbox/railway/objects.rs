@@ -48,14 +48,8 @@ fn environment_named(world: &World, id: &str, name: &str) -> Value {
 pub(super) fn environment(world: &World) -> Value {
     let services = world.services();
     let mut found = environment_named(world, &world.options.environment_id, "production");
-    found["serviceInstances"] = services
-        .iter()
-        .map(|s| service_instance(world, s))
-        .collect();
-    found["variables"] = services
-        .iter()
-        .flat_map(|s| variable_kinds(world, s))
-        .collect();
+    found["serviceInstances"] = services.iter().map(|s| service_instance(world, s)).collect();
+    found["variables"] = services.iter().flat_map(|s| variable_kinds(world, s)).collect();
     found
 }
 
@@ -130,10 +124,7 @@ fn variable_kinds(world: &World, service: &Service) -> Vec<Value> {
 fn references(variable: &Variable) -> Vec<String> {
     let template = variable.template.as_deref().unwrap_or_default();
     let parts = template.split("${{").skip(1);
-    parts
-        .filter_map(|part| part.split_once("}}"))
-        .map(|(name, _)| name.to_string())
-        .collect()
+    parts.filter_map(|part| part.split_once("}}")).map(|(name, _)| name.to_string()).collect()
 }
 
 /// The flat map of the EnvironmentVariables scalar. Sealed ones are never in it.
@@ -142,25 +133,13 @@ pub(super) fn variables(service: &Service, unrendered: bool) -> Value {
         Some(template) if unrendered => json!(template),
         _ => json!(variable.value),
     };
-    let open = service
-        .variables
-        .iter()
-        .filter(|(_, variable)| !variable.sealed);
-    Value::Object(
-        open.map(|(name, variable)| (name.clone(), shown(variable)))
-            .collect::<Map<_, _>>(),
-    )
+    let open = service.variables.iter().filter(|(_, variable)| !variable.sealed);
+    Value::Object(open.map(|(name, variable)| (name.clone(), shown(variable))).collect::<Map<_, _>>())
 }
 
-pub(super) fn log(
-    world: &World,
-    service: &Service,
-    deployment: &Deployment,
-    line: &LogLine,
-) -> Value {
+pub(super) fn log(world: &World, service: &Service, deployment: &Deployment, line: &LogLine) -> Value {
     // Attribute values are JSON themselves: a text keeps its quotes.
-    let attribute =
-        |(key, value): &(String, Value)| json!({"key": key, "value": value.to_string()});
+    let attribute = |(key, value): &(String, Value)| json!({"key": key, "value": value.to_string()});
     json!({
         "timestamp": format!("{:.9}", line.at),
         "message": line.message,

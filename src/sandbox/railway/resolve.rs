@@ -26,32 +26,16 @@ impl Root<'_> {
     pub fn field(&self, name: &str, arguments: &Value) -> Result<Value, FieldError> {
         let world = self.world;
         match name {
-            "me" => self
-                .only(Caller::Account, "Not Authorized")
-                .map(|()| me(world)),
-            "apiToken" => self
-                .only(Caller::Account, "Not Authorized")
-                .map(|()| api_token(world)),
-            "projectToken" => self
-                .only(Caller::Project, "Project Token not found")
-                .map(|()| project_token(world)),
-            "project" => self
-                .project(text(arguments, "id"))
-                .map(|()| objects::project(world)),
-            "environment" => self
-                .environment(arguments, "id")
-                .map(|()| objects::environment(world)),
-            "service" => self
-                .service(arguments, "id")
-                .map(|s| objects::service(world, &s)),
-            "serviceInstance" => self
-                .instance(arguments)
-                .map(|s| objects::service_instance(world, &s)),
+            "me" => self.only(Caller::Account, "Not Authorized").map(|()| me(world)),
+            "apiToken" => self.only(Caller::Account, "Not Authorized").map(|()| api_token(world)),
+            "projectToken" => self.only(Caller::Project, "Project Token not found").map(|()| project_token(world)),
+            "project" => self.project(text(arguments, "id")).map(|()| objects::project(world)),
+            "environment" => self.environment(arguments, "id").map(|()| objects::environment(world)),
+            "service" => self.service(arguments, "id").map(|s| objects::service(world, &s)),
+            "serviceInstance" => self.instance(arguments).map(|s| objects::service_instance(world, &s)),
             "variables" | "variablesForServiceDeployment" => self.variables(arguments),
             "deployments" => self.deployments(&arguments["input"]),
-            "deployment" => self
-                .deployment(arguments, "id")
-                .map(|(s, d)| objects::deployment(world, &s, &d)),
+            "deployment" => self.deployment(arguments, "id").map(|(s, d)| objects::deployment(world, &s, &d)),
             "deploymentLogs" => {
                 let (service, deployment) = self.deployment(arguments, "deploymentId")?;
                 logs::of_deployment(world, &service, &deployment, arguments)
@@ -71,22 +55,14 @@ impl Root<'_> {
             }
             "serviceInstanceDeployV2" => {
                 let service = self.instance(arguments)?;
-                Ok(json!(restart::new_deployment(
-                    world,
-                    "serviceInstanceDeployV2",
-                    &service
-                )))
+                Ok(json!(restart::new_deployment(world, "serviceInstanceDeployV2", &service)))
             }
             _ => Err(failed(format!("{name} is not simulated"))),
         }
     }
 
     fn only(&self, caller: Caller, refusal: &str) -> Result<(), FieldError> {
-        if self.caller == caller {
-            Ok(())
-        } else {
-            Err(failed(refusal))
-        }
+        if self.caller == caller { Ok(()) } else { Err(failed(refusal)) }
     }
 
     /// A project token cannot tell a foreign project from none.
@@ -98,11 +74,7 @@ impl Root<'_> {
     }
 
     fn project(&self, id: &str) -> Result<(), FieldError> {
-        if id == self.world.options.project_id {
-            Ok(())
-        } else {
-            Err(self.refusal("Project"))
-        }
+        if id == self.world.options.project_id { Ok(()) } else { Err(self.refusal("Project")) }
     }
 
     /// The environment under `name`, and its project when that is given too.
@@ -111,24 +83,16 @@ impl Root<'_> {
             self.project(project)?;
         }
         let known = text(arguments, name) == self.world.options.environment_id;
-        if known {
-            Ok(())
-        } else {
-            Err(self.refusal("Environment"))
-        }
+        if known { Ok(()) } else { Err(self.refusal("Environment")) }
     }
 
     fn service(&self, arguments: &Value, name: &str) -> Result<Service, FieldError> {
-        self.world
-            .service(text(arguments, name))
-            .ok_or_else(|| failed("Service not found"))
+        self.world.service(text(arguments, name)).ok_or_else(|| failed("Service not found"))
     }
 
     fn instance(&self, arguments: &Value) -> Result<Service, FieldError> {
         self.environment(arguments, "environmentId")?;
-        self.world
-            .service(text(arguments, "serviceId"))
-            .ok_or_else(|| failed("ServiceInstance not found"))
+        self.world.service(text(arguments, "serviceId")).ok_or_else(|| failed("ServiceInstance not found"))
     }
 
     fn variables(&self, arguments: &Value) -> Result<Value, FieldError> {
@@ -138,17 +102,10 @@ impl Root<'_> {
             return Ok(json!({}));
         }
         let service = self.service(arguments, "serviceId")?;
-        Ok(objects::variables(
-            &service,
-            arguments["unrendered"] == true,
-        ))
+        Ok(objects::variables(&service, arguments["unrendered"] == true))
     }
 
-    fn deployment(
-        &self,
-        arguments: &Value,
-        name: &str,
-    ) -> Result<(Service, Deployment), FieldError> {
+    fn deployment(&self, arguments: &Value, name: &str) -> Result<(Service, Deployment), FieldError> {
         let id = text(arguments, name);
         for service in self.world.services() {
             if let Some(deployment) = service.deployments.iter().find(|d| d.id == id).cloned() {
@@ -167,31 +124,21 @@ impl Root<'_> {
             self.environment(&json!({"id": environment}), "id")?;
         }
         let status = &input["status"];
-        let listed =
-            |list: &Value, status: &str| list.as_array().map(|l| l.iter().any(|s| s == status));
+        let listed = |list: &Value, status: &str| list.as_array().map(|l| l.iter().any(|s| s == status));
         let mut found = Vec::new();
         for service in self.world.services() {
-            if input["serviceId"]
-                .as_str()
-                .is_some_and(|id| id != service.id)
-            {
+            if input["serviceId"].as_str().is_some_and(|id| id != service.id) {
                 continue;
             }
             for deployment in &service.deployments {
                 let wanted = listed(&status["in"], &deployment.status).unwrap_or(true);
                 if wanted && !listed(&status["notIn"], &deployment.status).unwrap_or(false) {
-                    found.push((
-                        deployment.created_at,
-                        objects::deployment(self.world, &service, deployment),
-                    ));
+                    found.push((deployment.created_at, objects::deployment(self.world, &service, deployment)));
                 }
             }
         }
         found.sort_by_key(|(created, _)| std::cmp::Reverse(*created));
-        Ok(found
-            .into_iter()
-            .map(|(_, deployment)| deployment)
-            .collect())
+        Ok(found.into_iter().map(|(_, deployment)| deployment).collect())
     }
 }
 

@@ -36,17 +36,10 @@ pub(super) fn same_deployment(
 
 /// `serviceInstanceRedeploy` and `serviceInstanceDeployV2`: a new deployment with the variables as
 /// they are now. Returns its id.
-pub(super) fn new_deployment(
-    world: &Arc<World>,
-    mutation: &'static str,
-    service: &Service,
-) -> String {
+pub(super) fn new_deployment(world: &Arc<World>, mutation: &'static str, service: &Service) -> String {
     let id = match service.kind {
         Kind::Webapp => {
-            let secret = service
-                .variables
-                .get("MANAGED_WORKER_SECRET")
-                .and_then(|v| v.value.as_deref());
+            let secret = service.variables.get("MANAGED_WORKER_SECRET").and_then(|v| v.value.as_deref());
             if let Some(secret) = secret {
                 world.webapp.set_managed_secret(secret);
             }
@@ -79,12 +72,7 @@ fn add(world: &World, service: &Service) -> String {
 fn remember(world: &World, mutation: &'static str, service: &Service, deployment_id: &str) {
     let (service_name, deployment_id) = (service.name.clone(), deployment_id.to_string());
     let at = Timestamp::now();
-    world.state().restarts.push(RestartRequest {
-        mutation,
-        service_name,
-        deployment_id,
-        at,
-    });
+    world.state().restarts.push(RestartRequest { mutation, service_name, deployment_id, at });
 }
 
 fn run(world: &Arc<World>, kind: Kind, id: String) {
@@ -100,11 +88,7 @@ fn run(world: &Arc<World>, kind: Kind, id: String) {
 
 async fn start_again(world: &World, kind: Kind, id: &str) {
     let slow = kind == Kind::Postgres && world.faults.take(Break::SlowRestart);
-    let away = if slow {
-        world.options.slow_restart
-    } else {
-        world.options.postgres_restart
-    };
+    let away = if slow { world.options.slow_restart } else { world.options.postgres_restart };
     tokio::time::sleep(BEFORE_IT_BEGINS).await;
     let outcome = match kind {
         Kind::Postgres => world.cluster.restart_taking(away).await,
@@ -114,10 +98,7 @@ async fn start_again(world: &World, kind: Kind, id: &str) {
         Ok(()) => {
             deployment.set("SUCCESS", "RUNNING");
             if kind == Kind::Postgres {
-                deployment.print(
-                    "LOG:  database system is ready to accept connections",
-                    "info",
-                );
+                deployment.print("LOG:  database system is ready to accept connections", "info");
             }
         }
         Err(error) => {
@@ -133,13 +114,8 @@ async fn start_again(world: &World, kind: Kind, id: &str) {
 /// One deployment of a service serves; those it replaced are removed.
 fn remove_others(world: &World, id: &str) {
     let mut state = world.state();
-    let owner = state
-        .services
-        .iter_mut()
-        .find(|s| s.deployments.iter().any(|d| d.id == id));
-    let others = owner
-        .into_iter()
-        .flat_map(|service| service.deployments.iter_mut());
+    let owner = state.services.iter_mut().find(|s| s.deployments.iter().any(|d| d.id == id));
+    let others = owner.into_iter().flat_map(|service| service.deployments.iter_mut());
     for other in others.filter(|d| d.id != id && d.status != "REMOVED") {
         other.set("REMOVED", "REMOVED");
     }

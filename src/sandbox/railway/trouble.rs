@@ -36,20 +36,12 @@ struct Order {
 
 impl Orders {
     pub fn push(&mut self, operation: Option<&str>, trouble: Trouble) {
-        self.0.push_back(Order {
-            operation: operation.map(str::to_string),
-            trouble,
-        });
+        self.0.push_back(Order { operation: operation.map(str::to_string), trouble });
     }
 
     /// The oldest order that fits this operation; it is spent.
     pub fn take(&mut self, operation: &str) -> Option<Trouble> {
-        let fits = |order: &Order| {
-            order
-                .operation
-                .as_deref()
-                .is_none_or(|wanted| wanted == operation)
-        };
+        let fits = |order: &Order| order.operation.as_deref().is_none_or(|wanted| wanted == operation);
         let at = self.0.iter().position(fits)?;
         self.0.remove(at).map(|order| order.trouble)
     }

@@ -42,13 +42,7 @@ impl axum::serve::Listener for Listener {
         loop {
             match self.0.accept().await {
                 Ok((inner, address)) => {
-                    return (
-                        Stream {
-                            inner,
-                            cut: Cut::default(),
-                        },
-                        address,
-                    );
+                    return (Stream { inner, cut: Cut::default() }, address);
                 }
                 // Out of file handles, most likely: they come back.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -68,21 +62,13 @@ impl Connected<IncomingStream<'_, Listener>> for Cut {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.cut.is_cut() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }

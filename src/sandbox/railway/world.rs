@@ -97,27 +97,11 @@ pub(super) struct World {
 }
 
 impl World {
-    pub fn new(
-        options: RailwayOptions,
-        faults: Faults,
-        cluster: Arc<Cluster>,
-        webapp: Webapp,
-    ) -> World {
+    pub fn new(options: RailwayOptions, faults: Faults, cluster: Arc<Cluster>, webapp: Webapp) -> World {
         let services = contents(&options, &cluster, &webapp);
-        let state = Mutex::new(State {
-            services,
-            ..State::default()
-        });
+        let state = Mutex::new(State { services, ..State::default() });
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        World {
-            options,
-            faults,
-            cluster,
-            webapp,
-            state,
-            stop,
-            tasks,
-        }
+        World { options, faults, cluster, webapp, state, stop, tasks }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -139,19 +123,13 @@ impl World {
 
     pub fn change_service(&self, name: &str, change: impl FnOnce(&mut Service)) -> bool {
         let mut state = self.state();
-        let found = state
-            .services
-            .iter_mut()
-            .find(|service| service.name == name);
+        let found = state.services.iter_mut().find(|service| service.name == name);
         found.map(change).is_some()
     }
 
     pub fn change_deployment(&self, id: &str, change: impl FnOnce(&mut Deployment)) {
         let mut state = self.state();
-        let mut all = state
-            .services
-            .iter_mut()
-            .flat_map(|service| service.deployments.iter_mut());
+        let mut all = state.services.iter_mut().flat_map(|service| service.deployments.iter_mut());
         if let Some(deployment) = all.find(|deployment| deployment.id == id) {
             change(deployment);
         }
@@ -162,14 +140,8 @@ impl World {
 fn contents(options: &RailwayOptions, cluster: &Cluster, webapp: &Webapp) -> Vec<Service> {
     let seed = options.seed;
     let random = |what: &str| seed::hex(seed, what, 0, 12);
-    let webapp_domain = format!(
-        "trigger-production-{}.up.railway.app",
-        &random("domain")[..4]
-    );
-    let registry_domain = format!(
-        "registry-production-{}.up.railway.app",
-        &random("registry")[..4]
-    );
+    let webapp_domain = format!("trigger-production-{}.up.railway.app", &random("domain")[..4]);
+    let registry_domain = format!("registry-production-{}.up.railway.app", &random("registry")[..4]);
     let image = format!("ghcr.io/triggerdotdev/trigger.dev:{}", webapp.image_tag());
     let plain = |name: &str, image: &str| service(seed, name, Kind::Plain, Some(image));
 
@@ -178,9 +150,7 @@ fn contents(options: &RailwayOptions, cluster: &Cluster, webapp: &Webapp) -> Vec
         (
             "DATABASE_URL",
             &cluster.url(),
-            Some(
-                "postgresql://${{PGUSER}}:${{PGPASSWORD}}@${{PGHOST}}:${{PGPORT}}/${{PGDATABASE}}",
-            ),
+            Some("postgresql://${{PGUSER}}:${{PGPASSWORD}}@${{PGHOST}}:${{PGPORT}}/${{PGDATABASE}}"),
         ),
         ("PGHOST", "127.0.0.1", None),
         ("PGPORT", &cluster.port().to_string(), None),
@@ -192,32 +162,16 @@ fn contents(options: &RailwayOptions, cluster: &Cluster, webapp: &Webapp) -> Vec
     let mut trigger = service(seed, "trigger.dev", Kind::Webapp, Some(&image));
     trigger.variables = variables(&[
         ("MANAGED_WORKER_SECRET", &webapp.managed_secret(), None),
-        (
-            "API_ORIGIN",
-            &webapp.url(),
-            Some("https://${{RAILWAY_PUBLIC_DOMAIN}}"),
-        ),
-        (
-            "APP_ORIGIN",
-            &webapp.url(),
-            Some("https://${{RAILWAY_PUBLIC_DOMAIN}}"),
-        ),
+        ("API_ORIGIN", &webapp.url(), Some("https://${{RAILWAY_PUBLIC_DOMAIN}}")),
+        ("APP_ORIGIN", &webapp.url(), Some("https://${{RAILWAY_PUBLIC_DOMAIN}}")),
         ("RAILWAY_PUBLIC_DOMAIN", &webapp_domain, None),
         ("TRIGGER_IMAGE_TAG", webapp.image_tag(), None),
         ("TRIGGER_BOOTSTRAP_ENABLED", "1", None),
         ("TRIGGER_BOOTSTRAP_WORKER_GROUP_NAME", "bootstrap", None),
-        (
-            "DATABASE_URL",
-            &cluster.url(),
-            Some("${{Postgres.DATABASE_URL}}"),
-        ),
+        ("DATABASE_URL", &cluster.url(), Some("${{Postgres.DATABASE_URL}}")),
         ("RUN_REPLICATION_ENABLED", "1", None),
         ("RUN_REPLICATION_SLOT_NAME", replication::SLOT, None),
-        (
-            "RUN_REPLICATION_PUBLICATION_NAME",
-            replication::PUBLICATION,
-            None,
-        ),
+        ("RUN_REPLICATION_PUBLICATION_NAME", replication::PUBLICATION, None),
         ("SESSION_SECRET", &random("session"), None),
     ]);
 
@@ -267,7 +221,5 @@ fn variables(list: &[(&str, &str, Option<&str>)]) -> BTreeMap<String, Variable> 
         template: template.map(str::to_string),
         sealed: false,
     };
-    list.iter()
-        .map(|(name, value, template)| (name.to_string(), variable(value, *template)))
-        .collect()
+    list.iter().map(|(name, value, template)| (name.to_string(), variable(value, *template))).collect()
 }

@@ -63,11 +63,7 @@ async fn prepare(inner: &Inner, id: &str) {
         }
     });
     while let Err(error) = migrate_and_bootstrap(inner, id).await {
-        inner.print(
-            id,
-            &format!("Error: P1001: Can't reach database server ({error})"),
-            "error",
-        );
+        inner.print(id, &format!("Error: P1001: Can't reach database server ({error})"), "error");
         tokio::time::sleep(DATABASE_RETRY).await;
     }
 }
@@ -82,11 +78,7 @@ async fn migrate_and_bootstrap(inner: &Inner, id: &str) -> sqlx::Result<()> {
         let mut state = inner.state();
         state.tokens = state.tokens.max(1);
         drop(state);
-        inner.print(
-            id,
-            &format!("[bootstrap] Worker group {name} already exists"),
-            "warn",
-        );
+        inner.print(id, &format!("[bootstrap] Worker group {name} already exists"), "warn");
         return Ok(());
     }
     let token = seed::worker_token(inner.options.seed, "worker token", inner.state().tokens);
@@ -123,8 +115,6 @@ fn serve(inner: &Arc<Inner>, id: &str) {
         before.cancel();
     }
     drop(state);
-    inner
-        .tasks
-        .spawn(replication::run(inner.clone(), id.to_string(), stop));
+    inner.tasks.spawn(replication::run(inner.clone(), id.to_string(), stop));
     inner.serving.send_replace(true);
 }

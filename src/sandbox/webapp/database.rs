@@ -77,44 +77,26 @@ pub(super) async fn is_alive(pool: &PgPool) -> bool {
 
 pub(super) async fn group_exists(pool: &PgPool) -> sqlx::Result<bool> {
     let sql = r#"select exists (select from "WorkerInstanceGroup" where name = $1)"#;
-    sqlx::query_scalar(sql)
-        .bind(GROUP_NAME)
-        .fetch_one(pool)
-        .await
+    sqlx::query_scalar(sql).bind(GROUP_NAME).fetch_one(pool).await
 }
 
 pub(super) async fn create_group(pool: &PgPool, seed: u64, token: &str) -> sqlx::Result<()> {
-    let (group, token_id) = (
-        seed::cuid(seed, "group", 0),
-        seed::cuid(seed, "group token", 0),
-    );
+    let (group, token_id) = (seed::cuid(seed, "group", 0), seed::cuid(seed, "group token", 0));
     let sql = r#"
         with token as (
             insert into "WorkerGroupToken" (id, "tokenHash") values ($1, $2) returning id
         )
         insert into "WorkerInstanceGroup" (id, type, name, "masterQueue", "tokenId")
         select $3, 'MANAGED', $4, $4, id from token"#;
-    let query = sqlx::query(sql)
-        .bind(token_id)
-        .bind(seed::sha256_hex(token));
-    query
-        .bind(group)
-        .bind(GROUP_NAME)
-        .execute(pool)
-        .await
-        .map(drop)
+    let query = sqlx::query(sql).bind(token_id).bind(seed::sha256_hex(token));
+    query.bind(group).bind(GROUP_NAME).execute(pool).await.map(drop)
 }
 
 pub(super) async fn set_token(pool: &PgPool, token: &str) -> sqlx::Result<()> {
     let sql = r#"
         update "WorkerGroupToken" set "tokenHash" = $1, "updatedAt" = now() at time zone 'utc'
         where id = (select "tokenId" from "WorkerInstanceGroup" where name = $2)"#;
-    sqlx::query(sql)
-        .bind(seed::sha256_hex(token))
-        .bind(GROUP_NAME)
-        .execute(pool)
-        .await
-        .map(drop)
+    sqlx::query(sql).bind(seed::sha256_hex(token)).bind(GROUP_NAME).execute(pool).await.map(drop)
 }
 
 pub(super) struct Group {
@@ -128,10 +110,7 @@ pub(super) async fn group_of_token(pool: &PgPool, token: &str) -> sqlx::Result<O
         select g.id, g.name, g.type::text from "WorkerInstanceGroup" g
         join "WorkerGroupToken" t on t.id = g."tokenId" where t."tokenHash" = $1"#;
     let query = sqlx::query_as::<_, (String, String, String)>(sql);
-    let row = query
-        .bind(seed::sha256_hex(token))
-        .fetch_optional(pool)
-        .await?;
+    let row = query.bind(seed::sha256_hex(token)).fetch_optional(pool).await?;
     Ok(row.map(|(id, name, kind)| Group { id, name, kind }))
 }
 
@@ -141,27 +120,14 @@ pub(super) async fn ensure_instance(pool: &PgPool, group: &Group, name: &str) ->
         insert into "WorkerInstance" (id, name, "resourceIdentifier", "workerGroupId")
         values ('c' || substr(md5($1 || $2), 1, 24), $1, $1, $2)
         on conflict ("workerGroupId", "resourceIdentifier") do nothing"#;
-    sqlx::query(sql)
-        .bind(name)
-        .bind(&group.id)
-        .execute(pool)
-        .await
-        .map(drop)
+    sqlx::query(sql).bind(name).bind(&group.id).execute(pool).await.map(drop)
 }
 
-pub(super) async fn write_metadata(
-    pool: &PgPool,
-    group: &Group,
-    name: &str,
-    metadata: &Value,
-) -> sqlx::Result<()> {
+pub(super) async fn write_metadata(pool: &PgPool, group: &Group, name: &str, metadata: &Value) -> sqlx::Result<()> {
     let sql = r#"
         update "WorkerInstance" set metadata = $3::jsonb, "updatedAt" = now() at time zone 'utc'
         where "workerGroupId" = $1 and "resourceIdentifier" = $2"#;
-    let query = sqlx::query(sql)
-        .bind(&group.id)
-        .bind(name)
-        .bind(metadata.to_string());
+    let query = sqlx::query(sql).bind(&group.id).bind(name).bind(metadata.to_string());
     query.execute(pool).await.map(drop)
 }
 
@@ -170,10 +136,5 @@ pub(super) async fn write_heartbeat(pool: &PgPool, group: &Group, name: &str) ->
         update "WorkerInstance"
         set "lastHeartbeatAt" = now() at time zone 'utc', "updatedAt" = now() at time zone 'utc'
         where "workerGroupId" = $1 and "resourceIdentifier" = $2"#;
-    sqlx::query(sql)
-        .bind(&group.id)
-        .bind(name)
-        .execute(pool)
-        .await
-        .map(drop)
+    sqlx::query(sql).bind(&group.id).bind(name).execute(pool).await.map(drop)
 }

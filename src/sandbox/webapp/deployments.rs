@@ -75,21 +75,10 @@ impl Deployment {
     }
 
     /// A program printed one line of JSON; Railway keeps `message` and turns the rest to attributes.
-    pub fn print_json(
-        &mut self,
-        message: &str,
-        severity: &'static str,
-        attributes: &[(&str, &str)],
-    ) {
+    pub fn print_json(&mut self, message: &str, severity: &'static str, attributes: &[(&str, &str)]) {
         let level = ("level".to_string(), Value::from(severity));
-        let rest = attributes
-            .iter()
-            .map(|(key, value)| (key.to_string(), Value::from(*value)));
-        self.push(
-            message.to_string(),
-            severity,
-            std::iter::once(level).chain(rest).collect(),
-        );
+        let rest = attributes.iter().map(|(key, value)| (key.to_string(), Value::from(*value)));
+        self.push(message.to_string(), severity, std::iter::once(level).chain(rest).collect());
     }
 
     fn push(&mut self, message: String, severity: &'static str, attributes: Vec<(String, Value)>) {
@@ -99,11 +88,6 @@ impl Deployment {
             _ => now,
         };
         forget_oldest(&mut self.lines);
-        self.lines.push(LogLine {
-            at,
-            message,
-            severity,
-            attributes,
-        });
+        self.lines.push(LogLine { at, message, severity, attributes });
     }
 }

@@ -29,29 +29,19 @@ pub(super) fn router(inner: Arc<Inner>) -> Router {
 
 /// Notes each request, and answers like Railway's edge while no deployment serves.
 async fn record(State(inner): Web, request: Request, next: Next) -> Response {
-    let (method, path) = (
-        request.method().to_string(),
-        request.uri().path().to_string(),
-    );
+    let (method, path) = (request.method().to_string(), request.uri().path().to_string());
     let instance_name = header_of(request.headers(), "x-trigger-worker-instance-name");
     let response = if inner.is_serving() {
         next.run(request).await
     } else {
-        let body =
-            json!({"status": "error", "code": 502, "message": "Application failed to respond"});
+        let body = json!({"status": "error", "code": 502, "message": "Application failed to respond"});
         (StatusCode::BAD_GATEWAY, axum::Json(body)).into_response()
     };
     let status = response.status().as_u16();
     let at = jiff::Timestamp::now();
     let mut state = inner.state();
     forget_oldest(&mut state.requests);
-    state.requests.push(WebappRequest {
-        method,
-        path,
-        instance_name,
-        status,
-        at,
-    });
+    state.requests.push(WebappRequest { method, path, instance_name, status, at });
     response
 }
 
@@ -67,13 +57,8 @@ async fn connect(State(inner): Web, headers: HeaderMap, body: Bytes) -> Response
     answer(async {
         let (group, instance) = authenticate(&inner, &headers).await?;
         let body = parsed(&body)?;
-        let metadata = body
-            .get("metadata")
-            .filter(|m| m.is_object())
-            .ok_or_else(|| body_error("metadata"))?;
-        database::write_metadata(&inner.pool, &group, &instance, metadata)
-            .await
-            .map_err(internal)?;
+        let metadata = body.get("metadata").filter(|m| m.is_object()).ok_or_else(|| body_error("metadata"))?;
+        database::write_metadata(&inner.pool, &group, &instance, metadata).await.map_err(internal)?;
         Ok(json!({"ok": true, "workerGroup": {"type": group.kind, "name": group.name}}))
     })
     .await
@@ -92,9 +77,7 @@ async fn heartbeat(State(inner): Web, headers: HeaderMap, body: Bytes) -> Respon
         if !body.get("tasks").is_some_and(Value::is_array) {
             return Err(body_error("tasks"));
         }
-        database::write_heartbeat(&inner.pool, &group, &instance)
-            .await
-            .map_err(internal)?;
+        database::write_heartbeat(&inner.pool, &group, &instance).await.map_err(internal)?;
         Ok(json!({"ok": true}))
     })
     .await
@@ -126,23 +109,14 @@ async fn answer(outcome: impl Future<Output = Result<Value, Refusal>>) -> Respon
 /// The secret is looked at before the token, and both before the body. The caller never learns
 /// which was wrong; the log does, in clear, as in every webapp before 4.5.9.
 async fn authenticate(inner: &Inner, headers: &HeaderMap) -> Result<(Group, String), Refusal> {
-    let instance =
-        header_of(headers, "x-trigger-worker-instance-name").filter(|name| !name.is_empty());
+    let instance = header_of(headers, "x-trigger-worker-instance-name").filter(|name| !name.is_empty());
     let Some(instance) = instance else {
-        return Err(unauthorized(
-            inner,
-            "Worker instance name not found in request",
-            &[],
-        ));
+        return Err(unauthorized(inner, "Worker instance name not found in request", &[]));
     };
     let secret = header_of(headers, "x-trigger-worker-managed-secret").unwrap_or_default();
     let expected = inner.state().managed_secret.clone();
     if secret.is_empty() {
-        return Err(unauthorized(
-            inner,
-            "Managed secret not found in request",
-            &[],
-        ));
+        return Err(unauthorized(inner, "Managed secret not found in request", &[]));
     }
     let seen = [("managedWorkerSecret", secret.as_str())];
     if secret.len() != expected.len() {
@@ -152,39 +126,21 @@ async fn authenticate(inner: &Inner, headers: &HeaderMap) -> Result<(Group, Stri
         return Err(unauthorized(inner, "Managed secret mismatch", &seen));
     }
     let bearer = header_of(headers, header::AUTHORIZATION.as_str()).unwrap_or_default();
-    let Some(token) = bearer
-        .strip_prefix("Bearer ")
-        .filter(|token| !token.is_empty())
-    else {
+    let Some(token) = bearer.strip_prefix("Bearer ").filter(|token| !token.is_empty()) else {
         return Err(unauthorized(inner, "Token not found in request", &[]));
     };
-    let found = database::group_of_token(&inner.pool, token)
-        .await
-        .map_err(internal)?;
+    let found = database::group_of_token(&inner.pool, token).await.map_err(internal)?;
     let Some(group) = found else {
-        return Err(unauthorized(
-            inner,
-            "No matching worker group found",
-            &[("token", token)],
-        ));
+        return Err(unauthorized(inner, "No matching worker group found", &[("token", token)]));
     };
-    database::ensure_instance(&inner.pool, &group, &instance)
-        .await
-        .map_err(internal)?;
+    database::ensure_instance(&inner.pool, &group, &instance).await.map_err(internal)?;
     Ok((group, instance))
 }
 
 fn unauthorized(inner: &Inner, cause: &str, attributes: &[(&str, &str)]) -> Refusal {
-    inner.print_json_now(
-        &format!("[WorkerGroupTokenService] {cause}"),
-        "error",
-        attributes,
-    );
+    inner.print_json_now(&format!("[WorkerGroupTokenService] {cause}"), "error", attributes);
     let body = json!({"error": "Invalid or missing worker token"});
-    Refusal {
-        status: StatusCode::UNAUTHORIZED,
-        body,
-    }
+    Refusal { status: StatusCode::UNAUTHORIZED, body }
 }
 
 fn parsed(body: &[u8]) -> Result<Value, Refusal> {
@@ -193,19 +149,13 @@ fn parsed(body: &[u8]) -> Result<Value, Refusal> {
 
 fn internal(_: impl std::error::Error) -> Refusal {
     let body = json!({"error": "Internal Server Error"});
-    Refusal {
-        status: StatusCode::INTERNAL_SERVER_ERROR,
-        body,
-    }
+    Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, body }
 }
 
 fn body_error(field: &str) -> Refusal {
     let details = json!([{"code": "invalid_type", "path": [field], "message": "Required"}]);
     let body = json!({"error": "Body Error", "details": details});
-    Refusal {
-        status: StatusCode::BAD_REQUEST,
-        body,
-    }
+    Refusal { status: StatusCode::BAD_REQUEST, body }
 }
 
 fn header_of(headers: &HeaderMap, name: &str) -> Option<String> {

@@ -118,17 +118,13 @@ impl Webapp {
             cluster,
             pool,
             address: listener.local_addr()?,
-            state: Mutex::new(State {
-                managed_secret,
-                ..State::default()
-            }),
+            state: Mutex::new(State { managed_secret, ..State::default() }),
             serving: watch::Sender::new(false),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
         let stop = inner.stop.clone().cancelled_owned();
-        let server =
-            axum::serve(listener, http::router(inner.clone())).with_graceful_shutdown(stop);
+        let server = axum::serve(listener, http::router(inner.clone())).with_graceful_shutdown(stop);
         inner.tasks.spawn(async move { server.await });
         boot::first(&inner);
         Ok(Webapp(inner))
@@ -140,10 +136,7 @@ impl Webapp {
         let booted = serving.wait_for(|serving| *serving);
         match tokio::time::timeout(PATIENCE, booted).await {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the simulated webapp did not boot",
-            )),
+            _ => Err(io::Error::new(io::ErrorKind::TimedOut, "the simulated webapp did not boot")),
         }
     }
 
@@ -192,12 +185,8 @@ impl Webapp {
         self.0.state().poisons += 1;
         let token = seed::worker_token(self.0.options.seed, "rejected token", n);
         let message = "[WorkerGroupTokenService] No matching worker group found";
-        self.0
-            .print_json_now(message, "error", &[("token", &token)]);
-        self.0.print_now(
-            &format!("Worker group not found {{ token: '{token}' }}"),
-            "error",
-        );
+        self.0.print_json_now(message, "error", &[("token", &token)]);
+        self.0.print_now(&format!("Worker group not found {{ token: '{token}' }}"), "error");
         token
     }
 
@@ -262,16 +251,8 @@ impl Inner {
         self.on(id, |deployment| deployment.print(text, severity));
     }
 
-    fn print_json(
-        &self,
-        id: &str,
-        message: &str,
-        severity: &'static str,
-        attributes: &[(&str, &str)],
-    ) {
-        self.on(id, |deployment| {
-            deployment.print_json(message, severity, attributes)
-        });
+    fn print_json(&self, id: &str, message: &str, severity: &'static str, attributes: &[(&str, &str)]) {
+        self.on(id, |deployment| deployment.print_json(message, severity, attributes));
     }
 
     /// To the log of the deployment that serves.
@@ -285,15 +266,8 @@ impl Inner {
 
     fn serving_id(&self) -> String {
         let state = self.state();
-        let serving = state
-            .deployments
-            .iter()
-            .rev()
-            .find(|d| d.instance_status == "RUNNING");
-        serving
-            .or(state.deployments.last())
-            .map(|d| d.id.clone())
-            .unwrap_or_default()
+        let serving = state.deployments.iter().rev().find(|d| d.instance_status == "RUNNING");
+        serving.or(state.deployments.last()).map(|d| d.id.clone()).unwrap_or_default()
     }
 
     /// Adds a deployment and names it.
@@ -303,14 +277,9 @@ impl Inner {
         let id = seed::uuid(seed, "webapp deployment", state.made);
         let instance = seed::uuid(seed, "webapp instance", state.made);
         state.made += 1;
-        let image = format!(
-            "ghcr.io/triggerdotdev/trigger.dev:{}",
-            self.options.image_tag
-        );
+        let image = format!("ghcr.io/triggerdotdev/trigger.dev:{}", self.options.image_tag);
         let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::ZERO);
-        state
-            .deployments
-            .push(Deployment::new(id.clone(), instance, image, age));
+        state.deployments.push(Deployment::new(id.clone(), instance, image, age));
         id
     }
 }

@@ -34,12 +34,7 @@ pub(super) async fn run(inner: Arc<Inner>, deployment: String, stop: Cancellatio
                 }
                 inner.print_json(&deployment, "Replication client error", "error", &[]);
             }
-            Err(reason) => inner.print_json(
-                &deployment,
-                "Replication client error",
-                "error",
-                &[("error", &reason)],
-            ),
+            Err(reason) => inner.print_json(&deployment, "Replication client error", "error", &[("error", &reason)]),
         }
         if !options.replication_retries {
             return;
@@ -47,12 +42,7 @@ pub(super) async fn run(inner: Arc<Inner>, deployment: String, stop: Cancellatio
         if begun.elapsed() > LASTED {
             pause = options.resubscribe;
         }
-        inner.print_json(
-            &deployment,
-            "Replication resubscribe scheduled",
-            "info",
-            &[],
-        );
+        inner.print_json(&deployment, "Replication resubscribe scheduled", "info", &[]);
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
@@ -76,51 +66,26 @@ async fn subscribe(inner: &Inner) -> Result<Owned, String> {
         cluster.database(),
     );
     let mut command = Command::new(cluster.client_program("pg_recvlogical"));
-    command.args([
-        "--start",
-        "--no-loop",
-        "--slot",
-        SLOT,
-        "--file",
-        "/dev/null",
-        "-d",
-        &connection,
-    ]);
-    command.args([
-        "-o",
-        "proto_version=1",
-        "-o",
-        &format!("publication_names={PUBLICATION}"),
-    ]);
+    command.args(["--start", "--no-loop", "--slot", SLOT, "--file", "/dev/null", "-d", &connection]);
+    command.args(["-o", "proto_version=1", "-o", &format!("publication_names={PUBLICATION}")]);
     // The service acknowledges each second. Without an fsync interval of 0 the acknowledgement
     // lags by ten, and a fast shutdown of the server waits for it.
     command.args(["--status-interval=1", "--fsync-interval=0"]);
     // In the environment, because the command line stands in the process list.
     command.env("PGPASSWORD", cluster.password());
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     child::spawn(command, libc::SIGKILL).map_err(|e| format!("pg_recvlogical: {e}"))
 }
 
 /// Makes what the stream needs, in the order of the real service, or says what is missing.
 async fn prepare(pool: &PgPool, options: &WebappOptions) -> Result<(), String> {
     let text = |e: sqlx::Error| e.to_string();
-    let level: String = sqlx::query_scalar("select current_setting('wal_level')")
-        .fetch_one(pool)
-        .await
-        .map_err(text)?;
+    let level: String =
+        sqlx::query_scalar("select current_setting('wal_level')").fetch_one(pool).await.map_err(text)?;
     if level != "logical" {
         return Err("logical decoding requires wal_level >= logical".to_string());
     }
-    if !exists(
-        pool,
-        "select exists (select from pg_publication where pubname = $1)",
-        PUBLICATION,
-    )
-    .await?
-    {
+    if !exists(pool, "select exists (select from pg_publication where pubname = $1)", PUBLICATION).await? {
         if !options.creates_publication {
             return Err(format!("publication \"{PUBLICATION}\" does not exist"));
         }
@@ -128,27 +93,13 @@ async fn prepare(pool: &PgPool, options: &WebappOptions) -> Result<(), String> {
             for table "TaskRun" with (publish = 'insert, update, delete')"#;
         sqlx::raw_sql(sql).execute(pool).await.map_err(text)?;
     }
-    if !exists(
-        pool,
-        "select exists (select from pg_replication_slots where slot_name = $1)",
-        SLOT,
-    )
-    .await?
-    {
+    if !exists(pool, "select exists (select from pg_replication_slots where slot_name = $1)", SLOT).await? {
         let sql = "select pg_create_logical_replication_slot($1, 'pgoutput')::text";
-        sqlx::query(sql)
-            .bind(SLOT)
-            .execute(pool)
-            .await
-            .map_err(text)?;
+        sqlx::query(sql).bind(SLOT).execute(pool).await.map_err(text)?;
     }
     Ok(())
 }
 
 async fn exists(pool: &PgPool, sql: &'static str, name: &str) -> Result<bool, String> {
-    sqlx::query_scalar(sql)
-        .bind(name)
-        .fetch_one(pool)
-        .await
-        .map_err(|e| e.to_string())
+    sqlx::query_scalar(sql).bind(name).fetch_one(pool).await.map_err(|e| e.to_string())
 }

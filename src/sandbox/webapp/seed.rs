@@ -10,13 +10,7 @@ const TOKEN_LENGTH: u32 = 40;
 pub(in crate::sandbox) fn uuid(seed: u64, what: &str, n: u64) -> String {
     let bytes = digest(seed, what, n, 0);
     let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    let (a, b, c, d, e) = (
-        &hex[..8],
-        &hex[8..12],
-        &hex[13..16],
-        &hex[17..20],
-        &hex[20..32],
-    );
+    let (a, b, c, d, e) = (&hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32]);
     format!("{a}-{b}-4{c}-a{d}-{e}")
 }
 
@@ -33,10 +27,7 @@ pub(in crate::sandbox) fn worker_token(seed: u64, what: &str, n: u64) -> String 
         let byte = digest(seed, what, n, i)[0];
         char::from(ALPHANUMERIC[usize::from(byte) % ALPHANUMERIC.len()])
     };
-    format!(
-        "tr_wgt_{}",
-        (0..TOKEN_LENGTH).map(letter).collect::<String>()
-    )
+    format!("tr_wgt_{}", (0..TOKEN_LENGTH).map(letter).collect::<String>())
 }
 
 /// An id in the style of Prisma's cuid().
@@ -45,10 +36,7 @@ pub(in crate::sandbox) fn cuid(seed: u64, what: &str, n: u64) -> String {
 }
 
 pub(in crate::sandbox) fn sha256_hex(text: &str) -> String {
-    Sha256::digest(text.as_bytes())
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect()
+    Sha256::digest(text.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn digest(seed: u64, what: &str, n: u64, part: u32) -> [u8; 32] {
