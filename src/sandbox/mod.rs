@@ -3,4 +3,5 @@
 //! It shares no type with the clients: if it did, both would be wrong together. The only seam is
 //! the base URL, so the sandbox, the tests and production run the same client code.
 
+pub mod droplet;
 pub mod faults;
