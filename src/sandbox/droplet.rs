@@ -41,10 +41,10 @@ pub enum Exit {
 }
 
 /// The machine's console, as `docker logs` and the web console would show it.
-pub type Console = dyn Fn(&str) + Send + Sync;
+pub type Console<'a> = dyn Fn(&str) + Send + Sync + 'a;
 
 /// One life of the supervisor: listens first, connects second, then heartbeats until it is killed.
-pub async fn live(machine: &Machine, console: &Console) -> Exit {
+pub async fn live(machine: &Machine, console: &Console<'_>) -> Exit {
     let exit = match user_data::supervisor_env(&machine.user_data) {
         Err(reason) => Exit::Refused(reason),
         Ok(env) => match health::Listener::bind(machine.ip, PORT).await {

@@ -30,7 +30,7 @@ impl Failure {
 }
 
 /// Ends only when the process would; returns why.
-pub async fn run(machine: &Machine, env: &SupervisorEnv, console: &Console) -> String {
+pub async fn run(machine: &Machine, env: &SupervisorEnv, console: &Console<'_>) -> String {
     let session = match Session::new(env) {
         Ok(session) => session,
         Err(reason) => return reason,
@@ -69,7 +69,7 @@ impl<'a> Session<'a> {
         Ok(Self { env, client })
     }
 
-    async fn connect(&self, pause: Duration, console: &Console) -> Result<(), String> {
+    async fn connect(&self, pause: Duration, console: &Console<'_>) -> Result<(), String> {
         let body = json!({"metadata": {"workerVersion": self.env.version}});
         let mut wait = pause;
         let mut attempt = 1;
