@@ -139,7 +139,9 @@ impl Answer {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if from_api {
-            let (limit, remaining, reset) = rate;
+            let (limit, left, reset) = rate;
+            // A burst limit shows nothing left although the hour is not spent.
+            let remaining = if self.retry_after.is_some() { 0 } else { left };
             headers.insert("ratelimit-limit", HeaderValue::from(limit));
             headers.insert("ratelimit-remaining", HeaderValue::from(remaining));
             headers.insert("ratelimit-reset", HeaderValue::from(reset));

@@ -3,8 +3,8 @@
 use super::answer::{Answer, Outcome};
 use super::api::Api;
 use super::catalog::{disk_info, image_json, region_named};
+use super::model::{Action, ActionKind, Droplet, State};
 use super::schema::{Field, Kind, optional, required, text};
-use super::world::{Action, ActionKind, Droplet, State};
 use crate::sandbox::faults::Break;
 use axum::http::StatusCode;
 use serde_json::{Value, json};

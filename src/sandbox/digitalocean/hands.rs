@@ -1,6 +1,7 @@
 //! The account's other users: what a test sees without any lag, and what somebody does by hand.
 
-use super::world::{NewDroplet, World};
+use super::model::{Droplet, NewDroplet};
+use super::world::World;
 use super::{DigitalOcean, Firewall, Recorded, Simulation};
 use crate::sandbox::faults::Break;
 use std::net::Ipv4Addr;
@@ -175,7 +176,7 @@ impl DigitalOcean {
     }
 }
 
-fn view(state: &Simulation, droplet: &super::world::Droplet) -> DropletView {
+fn view(state: &Simulation, droplet: &Droplet) -> DropletView {
     let life = state.machines.life(droplet.id);
     DropletView {
         id: droplet.id,

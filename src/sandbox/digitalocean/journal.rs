@@ -1,5 +1,6 @@
 //! What was asked of the simulator, and which mistakes it noticed.
 
+use super::ids::Ids;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -25,8 +26,10 @@ pub struct Recorded {
     pub status: u16,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Journal {
+    /// Apart from the resources' ids, which must not depend on the number of requests.
+    request_ids: Ids,
     pub requests: VecDeque<Recorded>,
     pub violations: Vec<String>,
     in_window: VecDeque<Instant>,
@@ -34,6 +37,20 @@ pub struct Journal {
 }
 
 impl Journal {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            request_ids: Ids::new(seed.rotate_left(32)),
+            requests: VecDeque::new(),
+            violations: Vec::new(),
+            in_window: VecDeque::new(),
+            key_lists: VecDeque::new(),
+        }
+    }
+
+    pub fn request_id(&mut self) -> String {
+        self.request_ids.uuid()
+    }
+
     pub fn record(&mut self, request: Recorded) {
         if self.requests.len() == KEPT_REQUESTS {
             self.requests.pop_front();

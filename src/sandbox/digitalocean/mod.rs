@@ -17,6 +17,7 @@ mod hands;
 mod ids;
 mod journal;
 mod machines;
+mod model;
 mod network;
 mod processes;
 mod schema;
@@ -135,7 +136,7 @@ impl DigitalOcean {
         let address = listener.local_addr()?;
         let simulation = Simulation {
             world: world::World::new(options.clone()),
-            journal: journal::Journal::default(),
+            journal: journal::Journal::new(options.seed),
             machines: machines::Machines::new(&options)?,
         };
         let account = Self(Arc::new(Inner {
@@ -221,9 +222,9 @@ impl Simulation {
     fn move_machines(&mut self, options: &DigitalOceanOptions, is_stopped: bool) {
         for power in std::mem::take(&mut self.world.power) {
             match power {
-                world::Power::Cut(id) => self.machines.cut(id),
-                world::Power::On(_) if is_stopped => {}
-                world::Power::On(id) => {
+                model::Power::Cut(id) => self.machines.cut(id),
+                model::Power::On(_) if is_stopped => {}
+                model::Power::On(id) => {
                     let Some(droplet) = self.world.droplets.get(&id) else {
                         continue;
                     };

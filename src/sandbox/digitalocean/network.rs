@@ -1,6 +1,7 @@
 //! Cloud firewalls as the account holds them: rules, whom they cover, and what is still pending.
 
-use super::world::{Droplet, World};
+use super::model::Droplet;
+use super::world::World;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;

@@ -66,7 +66,7 @@ impl DigitalOcean {
                 body: request.body.clone(),
                 status: answer.status.as_u16(),
             });
-            (answer, state.world.ids.uuid(), rate)
+            (answer, state.journal.request_id(), rate)
         };
         inner.with(work, true)
     }
