@@ -1,3 +1,5 @@
+//! The command line.
+
 fn main() {
     let mut args = std::env::args().skip(1);
     if args.next().as_deref() == Some("sandbox-droplet") {

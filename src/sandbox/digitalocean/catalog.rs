@@ -49,8 +49,10 @@ pub const REGIONS: [Region; 13] = [
     region("tor1", "Toronto 1"),
     region("blr1", "Bangalore 1"),
     region("syd1", "Sydney 1"),
-    region("atl1", "Atlanta 1"),
+    region(NEWEST_REGION, "Atlanta 1"),
 ];
+
+const NEWEST_REGION: &str = "atl1";
 
 /// Where the larger plans are sold; everything small is sold everywhere.
 const LARGE_ONLY_IN: [&str; 4] = ["nyc1", "nyc3", "ams3", "fra1"];
@@ -200,7 +202,12 @@ pub fn image_json(slug: &str) -> Value {
     let Some((id, slug, name, distribution)) = IMAGES.iter().find(|i| i.1 == slug) else {
         return Value::Null;
     };
-    let regions: Vec<_> = REGIONS.iter().map(|r| r.slug).collect();
+    // The newest region is in no image's list yet, nor in the schema's list of them.
+    let known = REGIONS
+        .iter()
+        .map(|r| r.slug)
+        .filter(|r| *r != NEWEST_REGION);
+    let regions: Vec<_> = known.collect();
     json!({
         "id": id, "slug": slug, "name": name, "distribution": distribution, "public": true,
         "type": "base", "regions": regions, "created_at": "2026-05-15T05:47:50Z",
