@@ -1,6 +1,18 @@
 //! ops-controller: keeps a small platform converged across Railway, PostgreSQL and DigitalOcean.
+//!
+//! In reading order:
+//! - [`plan`]: pure. What is desired, what was seen, which actions remain, how every hop stands.
+//! - [`config`]: every variable, with all errors at once.
+//! - [`clients`]: transport to Railway, DigitalOcean, PostgreSQL and the webapp.
+//! - [`controller`]: the loop that observes, plans, applies and records.
+//! - [`http`]: `/status` and its kin.
+//! - [`telemetry`]: logs, metrics, redaction.
+//! - [`sandbox`]: simulated clouds on loopback, for trying and for tests.
 
 pub mod clients;
 pub mod config;
+pub mod controller;
+pub mod http;
 pub mod plan;
 pub mod sandbox;
+pub mod telemetry;

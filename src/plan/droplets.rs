@@ -20,6 +20,7 @@ pub const OK_STREAK: u32 = 3;
 const ACCEPTED_SETTLE: SignedDuration = SignedDuration::from_mins(2);
 /// After the last 200, a failing probe is looked at often for this long; then at the usual pace.
 const SETTLING: SignedDuration = SignedDuration::from_mins(5);
+const UNSENT_DELETE: SignedDuration = SignedDuration::from_secs(30);
 /// First pause after a droplet that never became healthy; doubled each time.
 const CREATE_BACKOFF: SignedDuration = SignedDuration::from_mins(2);
 const CREATE_BACKOFF_MAX: SignedDuration = SignedDuration::from_hours(6);
@@ -224,6 +225,7 @@ fn back_off(state: &mut State, now: Timestamp) {
 
 /// Closes creates that were found, and those that surely left nothing.
 fn settle_intents(desired: &Desired, state: &mut State, droplets: &[Droplet], now: Timestamp) {
+    forget_unsent_deletes(state, now);
     let mut vanished = 0;
     state.intents.retain(|intent| {
         let Intent { what: IntentKind::CreateDroplet { name, id }, at, acknowledged, .. } = intent else {
@@ -249,6 +251,24 @@ fn settle_intents(desired: &Desired, state: &mut State, droplets: &[Droplet], no
         state.supervisor.failed_creates = 0;
         state.supervisor.not_before = None;
     }
+}
+
+/// A delete that was journalled and never acknowledged may not have been sent: after a while it is
+/// decided anew, because what justified it may be gone.
+fn forget_unsent_deletes(state: &mut State, now: Timestamp) {
+    let droplets = &mut state.supervisor.droplets;
+    state.intents.retain(|intent| {
+        let IntentKind::DeleteDroplet { id } = intent.what else { return true };
+        let old = now.duration_since(intent.at) >= UNSENT_DELETE;
+        match droplets.get_mut(&id) {
+            None => false,
+            Some(record) if old => {
+                record.deleted_at = None;
+                false
+            }
+            Some(_) => true,
+        }
+    });
 }
 
 pub fn reachable(_desired: &Desired, seen: &Observation, current: Option<&View<'_>>) -> Finding {

@@ -118,12 +118,9 @@ pub struct PendingToken {
 /// How far the log search has come; it goes on in the next cycle.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SearchState {
-    /// Deployments whose logs were read to their end; finished ones are not read again.
-    pub done: Vec<String>,
+    /// Windows that were read to their end, as they are named to users.
     pub windows: Vec<String>,
     pub finished_at: Option<Timestamp>,
-    /// Hashes of tokens that a log line reported as rejected.
-    pub rejected: Vec<String>,
 }
 
 /// The last answer of the webapp to (token, secret, origin), by their common hash.

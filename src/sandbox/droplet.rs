@@ -48,10 +48,7 @@ pub async fn live(machine: &Machine, console: &Console<'_>) -> Exit {
     let exit = match user_data::supervisor_env(&machine.user_data) {
         Err(reason) => Exit::Refused(reason),
         Ok(env) => match health::Listener::bind(machine.ip, PORT).await {
-            Err(error) => Exit::Died(format!(
-                "failed to listen on {}:{PORT}: {error}",
-                machine.ip
-            )),
+            Err(error) => Exit::Died(format!("failed to listen on {}:{PORT}: {error}", machine.ip)),
             Ok(listener) => tokio::select! {
                 () = listener.serve() => Exit::Died("listener ended".to_owned()),
                 reason = supervisor::run(machine, &env, console) => Exit::Died(reason),
@@ -85,12 +82,8 @@ pub async fn main(args: impl Iterator<Item = String>) -> i32 {
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Machine, String> {
     let mut next = |name: &str| args.next().ok_or_else(|| format!("{name} is missing"));
     let ip = next("IP")?.parse().map_err(|e| format!("IP: {e}"))?;
-    let heartbeat: u64 = next("HEARTBEAT_MS")?
-        .parse()
-        .map_err(|e| format!("HEARTBEAT_MS: {e}"))?;
-    let retry: u64 = next("RETRY_MS")?
-        .parse()
-        .map_err(|e| format!("RETRY_MS: {e}"))?;
+    let heartbeat: u64 = next("HEARTBEAT_MS")?.parse().map_err(|e| format!("HEARTBEAT_MS: {e}"))?;
+    let retry: u64 = next("RETRY_MS")?.parse().map_err(|e| format!("RETRY_MS: {e}"))?;
     Ok(Machine {
         ip,
         user_data: String::new(),

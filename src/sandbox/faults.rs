@@ -99,8 +99,7 @@ impl Faults {
 
     /// Applies from now on for this long.
     pub fn during(&self, fault: Break, time: Duration) {
-        self.lock()
-            .insert(fault, Amount::Until(Instant::now() + time));
+        self.lock().insert(fault, Amount::Until(Instant::now() + time));
     }
 
     pub fn clear(&self, fault: Break) {

@@ -3,9 +3,172 @@
 //! It shares no type with the clients: if it did, both would be wrong together. The only seam is
 //! the base URL, so the sandbox, the tests and production run the same client code.
 
+pub mod control;
 pub mod digitalocean;
 pub mod droplet;
 pub mod faults;
 pub mod postgres;
 pub mod railway;
 pub mod webapp;
+
+use digitalocean::{DigitalOcean, DigitalOceanOptions, DropletBackend};
+use faults::{Break, Faults};
+use postgres::{Cluster, ClusterOptions};
+use railway::{Railway, RailwayOptions};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use webapp::{Webapp, WebappOptions};
+
+/// What a sandbox is like; the defaults are those of `ops-controller sandbox`.
+pub struct Options {
+    pub seed: u64,
+    pub droplets: DropletBackend,
+    /// From the create to an active droplet, and from there to an answering supervisor.
+    pub droplet_boot: Duration,
+    pub supervisor_boot: Duration,
+    pub heartbeat_interval: Duration,
+    pub webapp_boot: Duration,
+    pub postgres_restart: Duration,
+    pub missing_scopes: Vec<String>,
+    pub extra_postgres_arguments: Vec<String>,
+    pub project_token: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            seed: 1,
+            droplets: DropletBackend::Task,
+            droplet_boot: Duration::from_millis(1500),
+            supervisor_boot: Duration::from_millis(1500),
+            heartbeat_interval: Duration::from_millis(500),
+            webapp_boot: Duration::from_secs(1),
+            postgres_restart: Duration::from_millis(1500),
+            missing_scopes: Vec::new(),
+            extra_postgres_arguments: Vec::new(),
+            project_token: false,
+        }
+    }
+}
+
+impl Options {
+    /// Droplets as processes of this program: real processes, real signals.
+    pub fn with_processes(mut self, exe: PathBuf) -> Options {
+        self.droplets = DropletBackend::Process { exe };
+        self
+    }
+}
+
+/// A whole little world.
+pub struct Sandbox {
+    pub faults: Faults,
+    pub postgres: Arc<Cluster>,
+    pub webapp: Webapp,
+    pub railway: Railway,
+    pub digitalocean: DigitalOcean,
+    folder: tempfile::TempDir,
+    project_token: bool,
+}
+
+/// How long the timed kinds of trouble last.
+const TROUBLE: Duration = Duration::from_secs(10);
+
+impl Sandbox {
+    /// Starts everything; the webapp goes on booting in the background.
+    pub async fn start(options: Options) -> std::io::Result<Sandbox> {
+        let faults = Faults::default();
+        let cluster = Cluster::create(ClusterOptions {
+            extra_command_line: options.extra_postgres_arguments.clone(),
+            ..ClusterOptions::default()
+        })
+        .await
+        .map_err(std::io::Error::other)?;
+        let postgres = Arc::new(cluster);
+        let webapp_options =
+            WebappOptions { seed: options.seed, boot_delay: options.webapp_boot, ..WebappOptions::default() };
+        let webapp = Webapp::start(webapp_options, postgres.clone()).await?;
+        let railway_options = RailwayOptions {
+            seed: options.seed,
+            postgres_restart: options.postgres_restart,
+            ..RailwayOptions::default()
+        };
+        let railway = Railway::start(railway_options, faults.clone(), postgres.clone(), webapp.clone()).await?;
+        let digitalocean_options = DigitalOceanOptions {
+            seed: options.seed,
+            boot: options.droplet_boot,
+            supervisor_boot: options.supervisor_boot,
+            heartbeat_interval: options.heartbeat_interval,
+            missing_scopes: options.missing_scopes,
+            list_lag: TROUBLE,
+            backend: options.droplets,
+            ..DigitalOceanOptions::default()
+        };
+        let digitalocean = DigitalOcean::start(digitalocean_options, faults.clone()).await?;
+        let folder = tempfile::Builder::new().prefix("ops-sandbox-").tempdir()?;
+        Ok(Sandbox { faults, postgres, webapp, railway, digitalocean, folder, project_token: options.project_token })
+    }
+
+    /// The variables that point a controller at this world, with waiting times to match it.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let railway_token = match self.project_token {
+            true => ("RAILWAY_TOKEN", self.railway.options().project_token.clone()),
+            false => ("RAILWAY_API_TOKEN", self.railway.options().account_token.clone()),
+        };
+        let state = self.folder.path().join("state.json");
+        [
+            ("DIGITALOCEAN_TOKEN", self.digitalocean_token()),
+            railway_token,
+            ("RAILWAY_PROJECT_ID", self.railway.project_id().to_owned()),
+            ("RAILWAY_ENVIRONMENT_ID", self.railway.environment_id().to_owned()),
+            ("DATABASE_URL", self.postgres.url()),
+            ("RAILWAY_API_URL", self.railway.url()),
+            ("DIGITALOCEAN_API_URL", self.digitalocean.base_url()),
+            ("ALLOW_LOCAL_ORIGIN", "true".to_owned()),
+            ("STATE_FILE", state.display().to_string()),
+            ("LISTEN_ADDR", "127.0.0.1:0".to_owned()),
+            ("CHECK_INTERVAL", "5s".to_owned()),
+            ("PROGRESS_INTERVAL", "500ms".to_owned()),
+            ("SUPERVISOR_BOOT_DEADLINE", "20s".to_owned()),
+            ("HEARTBEAT_STALE_AFTER", "3s".to_owned()),
+            ("CREATE_SETTLE", "15s".to_owned()),
+            ("RESTART_DEADLINE", "2m".to_owned()),
+            ("DISABLED_CHECK_INTERVAL", "5s".to_owned()),
+            // A person who breaks things in a row should see them healed, not the fuse.
+            ("MAX_CREATES_PER_HOUR", "60".to_owned()),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+    }
+
+    fn digitalocean_token(&self) -> String {
+        DigitalOceanOptions::default().token
+    }
+
+    /// Causes trouble. An error says why this one cannot be caused now.
+    pub fn cause(&self, trouble: Break) -> Result<(), String> {
+        match trouble {
+            Break::SupervisorKilled | Break::DropletDeleted | Break::SizeChanged => {
+                return self.digitalocean.apply_break(trouble);
+            }
+            Break::CreateResponseLost | Break::Create504 | Break::SlowRestart | Break::PoisonedToken => {
+                self.faults.next_requests(trouble, 1);
+            }
+            Break::RateLimited | Break::Html502 => self.faults.next_requests(trouble, 3),
+            Break::ListLag | Break::NewDropletNeverHealthy => self.faults.during(trouble, TROUBLE * 6),
+            Break::DropletListFailing | Break::DatabaseDown => self.faults.during(trouble, TROUBLE),
+        }
+        Ok(())
+    }
+
+    /// Ends every process and listener that was started.
+    pub async fn stop(self) {
+        self.digitalocean.stop().await;
+        self.railway.stop().await;
+        self.webapp.stop().await;
+        if let Err(error) = self.postgres.stop().await {
+            tracing::warn!(%error, "the private PostgreSQL did not stop cleanly");
+        }
+    }
+}

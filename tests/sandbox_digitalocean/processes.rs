@@ -33,14 +33,9 @@ async fn a_process_that_dies_is_restarted_but_a_killed_supervisor_is_not() {
     let id = cloud.create(worker("one", &url, TOKEN, "0600")).await;
     cloud.healthy(id).await;
     let pid = cloud.ocean.droplets()[0].pid.expect("a process");
-    let kill = std::process::Command::new("kill")
-        .args(["-9", &pid.to_string()])
-        .status();
+    let kill = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
     assert!(kill.expect("kill").success());
-    eventually("restarted", || {
-        cloud.ocean.droplets()[0].pid.is_some_and(|p| p != pid)
-    })
-    .await;
+    eventually("restarted", || cloud.ocean.droplets()[0].pid.is_some_and(|p| p != pid)).await;
     cloud.healthy(id).await;
     cloud.ocean.kill_supervisor(id).expect("a droplet");
     assert_eq!(cloud.ocean.droplets()[0].pid, None);
@@ -53,13 +48,7 @@ async fn a_process_that_dies_is_restarted_but_a_killed_supervisor_is_not() {
 async fn a_process_without_usable_user_data_ends_and_says_why() {
     let cloud = with_processes().await;
     let id = cloud.create(plain("one")).await;
-    let has_said = || {
-        cloud
-            .ocean
-            .console(id)
-            .iter()
-            .any(|l| l.contains("no user-data"))
-    };
+    let has_said = || cloud.ocean.console(id).iter().any(|l| l.contains("no user-data"));
     eventually("said why", has_said).await;
     eventually("ended", || !cloud.ocean.droplets()[0].alive).await;
     cloud.ocean.stop().await;

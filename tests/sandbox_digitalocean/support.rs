@@ -3,9 +3,7 @@
 pub use axum::extract::{Request as HttpRequest, State};
 pub use axum::http::StatusCode;
 pub use axum::{Json, Router};
-pub use ops_controller::sandbox::digitalocean::{
-    DigitalOcean, DigitalOceanOptions, DropletBackend,
-};
+pub use ops_controller::sandbox::digitalocean::{DigitalOcean, DigitalOceanOptions, DropletBackend};
 pub use ops_controller::sandbox::faults::{Break, Faults};
 pub use reqwest::{Client, Method, Response};
 pub use serde_json::{Value, json};
@@ -24,12 +22,7 @@ pub struct Cloud {
 
 pub fn client() -> Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder()
-        .no_proxy()
-        .tls_certs_only([])
-        .timeout(Duration::from_secs(5))
-        .build()
-        .expect("a client")
+    Client::builder().no_proxy().tls_certs_only([]).timeout(Duration::from_secs(5)).build().expect("a client")
 }
 
 impl Cloud {
@@ -50,39 +43,20 @@ impl Cloud {
         };
         change(&mut options);
         let faults = Faults::default();
-        let ocean = DigitalOcean::start(options, faults.clone())
-            .await
-            .expect("a simulator");
-        Self {
-            ocean,
-            faults,
-            client: client(),
-        }
+        let ocean = DigitalOcean::start(options, faults.clone()).await.expect("a simulator");
+        Self { ocean, faults, client: client() }
     }
 
-    pub async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<Value>,
-    ) -> reqwest::Result<Response> {
+    pub async fn send(&self, method: Method, path: &str, body: Option<Value>) -> reqwest::Result<Response> {
         let url = format!("{}{path}", self.ocean.base_url());
-        let request = self
-            .client
-            .request(method, url)
-            .bearer_auth("dop_v1_sandbox");
+        let request = self.client.request(method, url).bearer_auth("dop_v1_sandbox");
         match body {
             None => request.send().await,
             Some(body) => request.json(&body).send().await,
         }
     }
 
-    pub async fn call(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<Value>,
-    ) -> (StatusCode, Value) {
+    pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
         let answer = self.send(method, path, body).await.expect("an answer");
         let status = answer.status();
         (status, answer.json().await.unwrap_or(Value::Null))
@@ -127,24 +101,13 @@ impl Cloud {
 
     pub async fn health(&self, id: u64) -> Option<StatusCode> {
         let ip = self.ocean.droplet(id)?.ip;
-        Some(
-            self.client
-                .get(format!("http://{ip}:8020/health"))
-                .send()
-                .await
-                .ok()?
-                .status(),
-        )
+        Some(self.client.get(format!("http://{ip}:8020/health")).send().await.ok()?.status())
     }
 
     pub async fn healthy(&self, id: u64) {
         let deadline = Instant::now() + DEADLINE;
         while self.health(id).await != Some(StatusCode::OK) {
-            assert!(
-                Instant::now() < deadline,
-                "never healthy: {:?}",
-                self.ocean.console(id)
-            );
+            assert!(Instant::now() < deadline, "never healthy: {:?}", self.ocean.console(id));
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -174,9 +137,7 @@ pub struct Webapp(Arc<Mutex<Vec<(String, Value)>>>);
 impl Webapp {
     pub async fn start() -> (Self, String) {
         let webapp = Self::default();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a listener");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let app = Router::new().fallback(platform).with_state(webapp.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
@@ -185,57 +146,28 @@ impl Webapp {
 
     pub fn count(&self, action: &str) -> usize {
         let calls = self.0.lock().expect("calls");
-        calls
-            .iter()
-            .filter(|(path, _)| path.ends_with(action))
-            .count()
+        calls.iter().filter(|(path, _)| path.ends_with(action)).count()
     }
 
     pub fn body(&self, action: &str) -> Value {
         let calls = self.0.lock().expect("calls");
-        calls
-            .iter()
-            .find(|(path, _)| path.ends_with(action))
-            .map(|(_, body)| body.clone())
-            .unwrap_or_default()
+        calls.iter().find(|(path, _)| path.ends_with(action)).map(|(_, body)| body.clone()).unwrap_or_default()
     }
 }
 
-pub async fn platform(
-    State(webapp): State<Webapp>,
-    request: HttpRequest,
-) -> (StatusCode, Json<Value>) {
+pub async fn platform(State(webapp): State<Webapp>, request: HttpRequest) -> (StatusCode, Json<Value>) {
     let (parts, body) = request.into_parts();
-    let header = |name: &str| {
-        parts
-            .headers
-            .get(name)
-            .and_then(|v| v.to_str().ok())
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let header = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
     let known = header("authorization") == format!("Bearer {TOKEN}")
         && header("x-trigger-worker-managed-secret") == "managed"
         && !header("x-trigger-worker-instance-name").is_empty();
-    let body = axum::body::to_bytes(body, 1 << 16)
-        .await
-        .unwrap_or_default();
+    let body = axum::body::to_bytes(body, 1 << 16).await.unwrap_or_default();
     let body = serde_json::from_slice(&body).unwrap_or_default();
-    webapp
-        .0
-        .lock()
-        .expect("calls")
-        .push((format!("{} {}", parts.method, parts.uri.path()), body));
+    webapp.0.lock().expect("calls").push((format!("{} {}", parts.method, parts.uri.path()), body));
     if known {
-        (
-            StatusCode::OK,
-            Json(json!({"ok": true, "workerGroup": {"type": "MANAGED", "name": "bootstrap"}})),
-        )
+        (StatusCode::OK, Json(json!({"ok": true, "workerGroup": {"type": "MANAGED", "name": "bootstrap"}})))
     } else {
-        (
-            StatusCode::UNAUTHORIZED,
-            Json(json!({"error": "Invalid or missing worker token"})),
-        )
+        (StatusCode::UNAUTHORIZED, Json(json!({"error": "Invalid or missing worker token"})))
     }
 }
 
@@ -244,7 +176,8 @@ pub fn worker(name: &str, api_url: &str, token: &str, permissions: &str) -> Valu
         "TRIGGER_API_URL={api_url}\nTRIGGER_WORKER_TOKEN='{token}'\n\
          MANAGED_WORKER_SECRET=\"managed\"\nTRIGGER_WORKER_INSTANCE_NAME={name}\n"
     );
-    let file = json!({"path": "/opt/trigger-supervisor/supervisor.env", "permissions": permissions, "content": content});
+    let file =
+        json!({"path": "/opt/trigger-supervisor/supervisor.env", "permissions": permissions, "content": content});
     let image = "ghcr.io/triggerdotdev/supervisor:v4.5.8";
     let config = json!({"write_files": [file], "runcmd": [format!("docker run {image}")]});
     let mut droplet = plain(name);

@@ -51,10 +51,7 @@ impl Api<'_> {
     pub fn list_regions(&mut self) -> Outcome {
         self.need("regions:read")?;
         let with_sizes = !self.lacks("sizes:read");
-        let regions: Vec<Value> = REGIONS
-            .iter()
-            .map(|r| self.catalog.region_json(r, with_sizes))
-            .collect();
+        let regions: Vec<Value> = REGIONS.iter().map(|r| self.catalog.region_json(r, with_sizes)).collect();
         Ok(self.page()?.answer("regions", regions))
     }
 }

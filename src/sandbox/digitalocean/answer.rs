@@ -28,12 +28,7 @@ pub type Outcome = Result<Answer, Answer>;
 
 impl Answer {
     pub fn json(status: StatusCode, body: Value) -> Self {
-        Self {
-            status,
-            content: Content::Json(body),
-            lost: false,
-            retry_after: None,
-        }
+        Self { status, content: Content::Json(body), lost: false, retry_after: None }
     }
 
     pub fn ok(body: Value) -> Self {
@@ -41,12 +36,7 @@ impl Answer {
     }
 
     pub fn no_content() -> Self {
-        Self {
-            status: StatusCode::NO_CONTENT,
-            content: Content::Empty,
-            lost: false,
-            retry_after: None,
-        }
+        Self { status: StatusCode::NO_CONTENT, content: Content::Empty, lost: false, retry_after: None }
     }
 
     pub fn gateway(status: StatusCode) -> Self {
@@ -54,20 +44,11 @@ impl Answer {
             "<!DOCTYPE html>\n<html lang=\"en-US\"><head><title>api.digitalocean.com | {status}</title></head>\n\
              <body><h1>{status}</h1><p>cloudflare</p></body></html>\n"
         );
-        Self {
-            status,
-            content: Content::GatewayPage(page),
-            lost: false,
-            retry_after: None,
-        }
+        Self { status, content: Content::GatewayPage(page), lost: false, retry_after: None }
     }
 
     pub fn unauthorized() -> Self {
-        Self::error(
-            StatusCode::UNAUTHORIZED,
-            "unauthorized",
-            "Unable to authenticate you",
-        )
+        Self::error(StatusCode::UNAUTHORIZED, "unauthorized", "Unable to authenticate you")
     }
 
     pub fn forbidden() -> Self {
@@ -85,11 +66,7 @@ impl Answer {
     }
 
     pub fn unprocessable(message: impl AsRef<str>) -> Self {
-        Self::error(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "unprocessable_entity",
-            message.as_ref(),
-        )
+        Self::error(StatusCode::UNPROCESSABLE_ENTITY, "unprocessable_entity", message.as_ref())
     }
 
     pub fn server_error() -> Self {
@@ -99,11 +76,7 @@ impl Answer {
 
     /// The edge answers this one, and spells its id unlike the documentation does.
     pub fn too_many_requests(retry_after: u64) -> Self {
-        let mut answer = Self::error(
-            StatusCode::TOO_MANY_REQUESTS,
-            "Too Many Requests",
-            "Too many requests",
-        );
+        let mut answer = Self::error(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests", "Too many requests");
         answer.retry_after = Some(retry_after);
         answer
     }
@@ -122,10 +95,7 @@ impl Answer {
     pub fn into_response(self, request_id: &str, rate: (u32, u32, i64)) -> Response {
         let (body, kind) = match self.content {
             Content::Empty => (Body::empty(), None),
-            Content::Json(value) => (
-                Body::from(value.to_string()),
-                Some("application/json; charset=utf-8"),
-            ),
+            Content::Json(value) => (Body::from(value.to_string()), Some("application/json; charset=utf-8")),
             Content::GatewayPage(page) => (Body::from(page), Some("text/html; charset=UTF-8")),
         };
         let from_api = kind != Some("text/html; charset=UTF-8");
@@ -178,17 +148,9 @@ impl Page {
             pages.insert("last".into(), self.link(last));
         }
         // A list of one page has an empty `links`, not an empty `pages`.
-        let links = if pages.is_empty() {
-            json!({})
-        } else {
-            json!({"pages": pages})
-        };
+        let links = if pages.is_empty() { json!({}) } else { json!({"pages": pages}) };
         let skipped = (self.page - 1).saturating_mul(self.per_page);
-        let shown: Vec<_> = items
-            .into_iter()
-            .skip(skipped)
-            .take(self.per_page)
-            .collect();
+        let shown: Vec<_> = items.into_iter().skip(skipped).take(self.per_page).collect();
         Answer::ok(json!({key: shown, "links": links, "meta": {"total": total}}))
     }
 

@@ -22,10 +22,7 @@ pub struct Request {
 
 impl Request {
     pub fn param(&self, name: &str) -> Option<&str> {
-        self.query
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.as_str())
+        self.query.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -99,9 +96,7 @@ impl Api<'_> {
     /// Remembers a mistake which the provider would pass over in silence.
     pub fn violation(&mut self, what: &str) {
         let Request { method, path, .. } = self.request;
-        self.journal
-            .violations
-            .push(format!("{method} {path}: {what}"));
+        self.journal.violations.push(format!("{method} {path}: {what}"));
     }
 
     pub fn lacks(&self, scope: &str) -> bool {
@@ -109,11 +104,7 @@ impl Api<'_> {
     }
 
     pub fn need(&self, scope: &str) -> Result<(), Answer> {
-        if self.lacks(scope) {
-            Err(Answer::forbidden())
-        } else {
-            Ok(())
-        }
+        if self.lacks(scope) { Err(Answer::forbidden()) } else { Ok(()) }
     }
 
     /// The body, kept to the schema; unknown fields become violations.
@@ -122,11 +113,7 @@ impl Api<'_> {
     }
 
     /// A part of the body, kept to its own schema.
-    pub fn part(
-        &mut self,
-        part: &Value,
-        fields: &[schema::Field],
-    ) -> Result<Map<String, Value>, Answer> {
+    pub fn part(&mut self, part: &Value, fields: &[schema::Field]) -> Result<Map<String, Value>, Answer> {
         let mut unknown = Vec::new();
         let checked = schema::checked(part, fields, &mut unknown).cloned();
         for field in unknown {
@@ -136,29 +123,18 @@ impl Api<'_> {
     }
 
     pub fn page(&mut self) -> Result<Page, Answer> {
-        let known: &[&str] = if self.request.path == "/v2/droplets" {
-            &DROPLET_LIST_PARAMS
-        } else {
-            &LIST_PARAMS
-        };
+        let known: &[&str] = if self.request.path == "/v2/droplets" { &DROPLET_LIST_PARAMS } else { &LIST_PARAMS };
         let query = &self.request.query;
-        let unknown: Vec<_> = query
-            .iter()
-            .filter(|(n, _)| !known.contains(&n.as_str()))
-            .collect();
+        let unknown: Vec<_> = query.iter().filter(|(n, _)| !known.contains(&n.as_str())).collect();
         for (name, _) in unknown {
             self.violation(&format!("unknown query parameter {name}"));
         }
         let page = self.number("page", 1)?;
         let per_page = self.number("per_page", DEFAULT_PER_PAGE)?;
         if page == 0 || !(1..=MAX_PER_PAGE).contains(&per_page) {
-            return Err(Answer::unprocessable(
-                "per_page must be between 1 and 200, page at least 1",
-            ));
+            return Err(Answer::unprocessable("per_page must be between 1 and 200, page at least 1"));
         }
-        let others = query
-            .iter()
-            .filter(|(n, _)| !LIST_PARAMS.contains(&n.as_str()));
+        let others = query.iter().filter(|(n, _)| !LIST_PARAMS.contains(&n.as_str()));
         Ok(Page {
             page,
             per_page,
@@ -170,9 +146,7 @@ impl Api<'_> {
     fn number(&self, name: &str, default: usize) -> Result<usize, Answer> {
         match self.request.param(name) {
             None => Ok(default),
-            Some(text) => text
-                .parse()
-                .map_err(|_| Answer::unprocessable(format!("{name} is invalid"))),
+            Some(text) => text.parse().map_err(|_| Answer::unprocessable(format!("{name} is invalid"))),
         }
     }
 }

@@ -25,20 +25,12 @@ pub struct Region {
 }
 
 const fn region(slug: &'static str, name: &'static str) -> Region {
-    Region {
-        slug,
-        name,
-        available: true,
-    }
+    Region { slug, name, available: true }
 }
 
 pub const REGIONS: [Region; 13] = [
     region("nyc1", "New York 1"),
-    Region {
-        slug: "nyc2",
-        name: "New York 2",
-        available: false,
-    },
+    Region { slug: "nyc2", name: "New York 2", available: false },
     region("nyc3", "New York 3"),
     region("sfo2", "San Francisco 2"),
     region("sfo3", "San Francisco 3"),
@@ -62,12 +54,7 @@ const LARGE_FROM_VCPUS: u32 = 16;
 pub const IMAGES: [(u64, &str, &str, &str); 5] = [
     (155_133_621, "ubuntu-24-04-x64", "24.04 (LTS) x64", "Ubuntu"),
     (112_929_454, "ubuntu-22-04-x64", "22.04 (LTS) x64", "Ubuntu"),
-    (
-        133_686_045,
-        "docker-20-04",
-        "Docker on Ubuntu 22.04",
-        "Ubuntu",
-    ),
+    (133_686_045, "docker-20-04", "Docker on Ubuntu 22.04", "Ubuntu"),
     (137_900_712, "debian-12-x64", "12 x64", "Debian"),
     (162_412_086, "fedora-41-x64", "41 x64", "Fedora"),
 ];
@@ -96,14 +83,7 @@ const FAMILIES: [(&str, &str, u32, u32, f64, &str); 16] = [
     ("g", "", 4, 13, 31.5, "General Purpose"),
     ("gd", "", 4, 25, 34.0, "General Purpose 2x SSD"),
     ("g", "-intel", 4, 13, 37.75, "General Purpose Premium Intel"),
-    (
-        "gd",
-        "-intel",
-        4,
-        25,
-        39.5,
-        "General Purpose 2x SSD Premium Intel",
-    ),
+    ("gd", "-intel", 4, 25, 39.5, "General Purpose 2x SSD Premium Intel"),
     ("m", "", 8, 25, 42.0, "Memory-Optimized"),
     ("m3", "", 8, 75, 52.0, "Memory-Optimized 3x SSD"),
     ("m6", "", 8, 150, 65.5, "Memory-Optimized 6x SSD"),
@@ -119,18 +99,16 @@ pub struct Catalog {
 
 impl Catalog {
     pub fn new() -> Self {
-        let basic = BASIC.into_iter().map(
-            |(slug, vcpus, memory_mb, disk_gb, transfer_tb, price)| Size {
-                slug: slug.to_owned(),
-                vcpus,
-                memory_mb,
-                disk_gb,
-                transfer_tb,
-                price_monthly: price,
-                description: "Basic",
-                regions: regions_for(vcpus),
-            },
-        );
+        let basic = BASIC.into_iter().map(|(slug, vcpus, memory_mb, disk_gb, transfer_tb, price)| Size {
+            slug: slug.to_owned(),
+            vcpus,
+            memory_mb,
+            disk_gb,
+            transfer_tb,
+            price_monthly: price,
+            description: "Basic",
+            regions: regions_for(vcpus),
+        });
         let families = FAMILIES.into_iter().flat_map(|family| {
             FAMILY_VCPUS.into_iter().map(move |vcpus| {
                 let (prefix, suffix, memory_gb, disk_gb, price, description) = family;
@@ -146,9 +124,7 @@ impl Catalog {
                 }
             })
         });
-        Self {
-            sizes: basic.chain(families).collect(),
-        }
+        Self { sizes: basic.chain(families).collect() }
     }
 
     pub fn size(&self, slug: &str) -> Option<&Size> {
@@ -169,10 +145,7 @@ impl Catalog {
     pub fn region_json(&self, region: &Region, with_sizes: bool) -> Value {
         let mut sizes: Vec<&str> = Vec::new();
         if with_sizes {
-            let sold_here = self
-                .sizes
-                .iter()
-                .filter(|s| s.regions.contains(&region.slug));
+            let sold_here = self.sizes.iter().filter(|s| s.regions.contains(&region.slug));
             sizes.extend(sold_here.map(|s| s.slug.as_str()));
         }
         json!({
@@ -203,10 +176,7 @@ pub fn image_json(slug: &str) -> Value {
         return Value::Null;
     };
     // The newest region is in no image's list yet, nor in the schema's list of them.
-    let known = REGIONS
-        .iter()
-        .map(|r| r.slug)
-        .filter(|r| *r != NEWEST_REGION);
+    let known = REGIONS.iter().map(|r| r.slug).filter(|r| *r != NEWEST_REGION);
     let regions: Vec<_> = known.collect();
     json!({
         "id": id, "slug": slug, "name": name, "distribution": distribution, "public": true,

@@ -50,17 +50,9 @@ impl Api<'_> {
         let mut created = Vec::new();
         for name in names {
             let never_healthy = self.faults.take(Break::NewDropletNeverHealthy);
-            let new = NewDroplet {
-                name,
-                never_healthy,
-                ..template.clone()
-            };
+            let new = NewDroplet { name, never_healthy, ..template.clone() };
             // Only a host without loopback addresses fails here.
-            created.push(
-                self.world
-                    .create(new, self.now)
-                    .map_err(|_| Answer::server_error())?,
-            );
+            created.push(self.world.create(new, self.now).map_err(|_| Answer::server_error())?);
         }
         Ok(self.on_its_way(self.created_answer(&body, &created)))
     }
@@ -84,8 +76,7 @@ impl Api<'_> {
             let href = format!("{}/v2/actions/{action}", self.base_url);
             json!({"id": action, "rel": "create", "href": href})
         };
-        let links =
-            json!({"actions": created.iter().map(|(_, action)| link(action)).collect::<Vec<_>>()});
+        let links = json!({"actions": created.iter().map(|(_, action)| link(action)).collect::<Vec<_>>()});
         let body = if body.contains_key("names") {
             json!({"droplets": droplets, "links": links})
         } else {
@@ -101,14 +92,11 @@ impl Api<'_> {
         let size = text(body, "size");
         let region = self.region_for(text(body, "region"), size)?;
         let image = body.get("image").and_then(image_named);
-        let image = image.ok_or_else(|| {
-            Answer::unprocessable("You specified an invalid image for Droplet creation.")
-        })?;
+        let image =
+            image.ok_or_else(|| Answer::unprocessable("You specified an invalid image for Droplet creation."))?;
         let user_data = text(body, "user_data");
         if user_data.len() > MAX_USER_DATA {
-            return Err(Answer::unprocessable(
-                "User data is too long (maximum is 65536 bytes)",
-            ));
+            return Err(Answer::unprocessable("User data is too long (maximum is 65536 bytes)"));
         }
         let vpc_uuid = match text(body, "vpc_uuid") {
             "" => DEFAULT_VPC,
@@ -130,16 +118,11 @@ impl Api<'_> {
     }
 
     fn check_keys(&mut self, body: &Map<String, Value>) -> Result<(), Answer> {
-        let Some(keys) = body
-            .get("ssh_keys")
-            .and_then(Value::as_array)
-            .filter(|k| !k.is_empty())
-        else {
+        let Some(keys) = body.get("ssh_keys").and_then(Value::as_array).filter(|k| !k.is_empty()) else {
             return Ok(());
         };
         self.need("ssh_key:read")?;
-        let is_known =
-            |k: &&Value| k.as_u64() == Some(KEY_ID) || k.as_str() == Some(KEY_FINGERPRINT);
+        let is_known = |k: &&Value| k.as_u64() == Some(KEY_ID) || k.as_str() == Some(KEY_FINGERPRINT);
         match keys.iter().find(|k| !is_known(k)) {
             None => Ok(()),
             Some(key) => {
@@ -156,22 +139,15 @@ impl Api<'_> {
         }
         match tags.iter().find(|t| !is_tag(t)) {
             None => Ok(tags),
-            Some(tag) => Err(Answer::unprocessable(format!(
-                "Tag name {tag} contains invalid characters"
-            ))),
+            Some(tag) => Err(Answer::unprocessable(format!("Tag name {tag} contains invalid characters"))),
         }
     }
 
     /// The region itself, or for a prefix like `nyc` and for none the first that sells the size.
     fn region_for(&self, asked: &str, size: &str) -> Result<&'static str, Answer> {
-        let mut matching = REGIONS
-            .iter()
-            .filter(|r| r.slug.starts_with(asked))
-            .peekable();
+        let mut matching = REGIONS.iter().filter(|r| r.slug.starts_with(asked)).peekable();
         if matching.peek().is_none() {
-            return Err(Answer::unprocessable(
-                "You specified an invalid region for Droplet creation.",
-            ));
+            return Err(Answer::unprocessable("You specified an invalid region for Droplet creation."));
         }
         let Some(first) = matching.clone().find(|r| r.available) else {
             return Err(Answer::unprocessable("Region is not available"));
@@ -183,13 +159,9 @@ impl Api<'_> {
     /// Refuses a size that does not exist or is not sold in this region.
     pub fn sold(&self, size: &str, region: &str) -> Result<(), Answer> {
         match self.catalog.size(size) {
-            None => Err(Answer::unprocessable(
-                "You specified an invalid size for Droplet creation.",
-            )),
+            None => Err(Answer::unprocessable("You specified an invalid size for Droplet creation.")),
             Some(size) if size.regions.contains(&region) => Ok(()),
-            Some(_) => Err(Answer::unprocessable(
-                "Size is not available in this region.",
-            )),
+            Some(_) => Err(Answer::unprocessable("Size is not available in this region.")),
         }
     }
 }
@@ -203,9 +175,7 @@ fn names(body: &Map<String, Value>) -> Result<Vec<String>, Answer> {
         _ => return Err(Answer::unprocessable("name and names cannot be combined")),
     };
     if names.is_empty() || names.len() > MAX_NAMES {
-        return Err(Answer::unprocessable(
-            "names must hold between 1 and 10 names",
-        ));
+        return Err(Answer::unprocessable("names must hold between 1 and 10 names"));
     }
     if names.iter().all(|n| is_hostname(n)) {
         return Ok(names);
@@ -216,9 +186,7 @@ fn names(body: &Map<String, Value>) -> Result<Vec<String>, Answer> {
 
 fn is_hostname(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
-    name.len() <= MAX_NAME
-        && name.chars().all(allowed)
-        && name.ends_with(|c: char| c.is_ascii_alphanumeric())
+    name.len() <= MAX_NAME && name.chars().all(allowed) && name.ends_with(|c: char| c.is_ascii_alphanumeric())
 }
 
 fn features(body: &Map<String, Value>) -> Vec<&'static str> {

@@ -9,11 +9,7 @@ use crate::sandbox::faults::Break;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-const ACTION: [Field; 3] = [
-    required("type", Kind::Text),
-    optional("size", Kind::Text),
-    optional("disk", Kind::Flag),
-];
+const ACTION: [Field; 3] = [required("type", Kind::Text), optional("size", Kind::Text), optional("disk", Kind::Flag)];
 pub const PENDING_EVENT: &str = "Droplet already has a pending event.";
 
 impl Api<'_> {
@@ -23,9 +19,7 @@ impl Api<'_> {
         if tag.is_some() {
             self.need("tag:read")?;
             if name.is_some() || self.request.param("type").is_some() {
-                return Err(Answer::unprocessable(
-                    "tag_name cannot be combined with name or type",
-                ));
+                return Err(Answer::unprocessable("tag_name cannot be combined with name or type"));
             }
         }
         if self.faults.take(Break::DropletListFailing) {
@@ -34,15 +28,9 @@ impl Api<'_> {
         let page = self.page()?;
         let is_lagging = self.faults.take(Break::ListLag);
         let wanted = |d: &&Droplet| {
-            tag.is_none_or(|tag| d.has_tag(tag))
-                && name.is_none_or(|name| d.name.eq_ignore_ascii_case(name))
+            tag.is_none_or(|tag| d.has_tag(tag)) && name.is_none_or(|name| d.name.eq_ignore_ascii_case(name))
         };
-        let shown = self
-            .world
-            .droplets
-            .values()
-            .filter(|d| self.is_visible(d, is_lagging))
-            .filter(wanted);
+        let shown = self.world.droplets.values().filter(|d| self.is_visible(d, is_lagging)).filter(wanted);
         Ok(page.answer("droplets", shown.map(|d| self.droplet_json(d)).collect()))
     }
 
@@ -50,11 +38,7 @@ impl Api<'_> {
         self.need("droplet:read")?;
         let is_lagging = self.faults.take(Break::ListLag);
         let id: u64 = id.parse().map_err(|_| Answer::not_found())?;
-        let droplet = self
-            .world
-            .droplets
-            .get(&id)
-            .filter(|d| self.is_visible(d, is_lagging));
+        let droplet = self.world.droplets.get(&id).filter(|d| self.is_visible(d, is_lagging));
         let droplet = droplet.ok_or_else(Answer::not_found)?;
         Ok(Answer::ok(json!({"droplet": self.droplet_json(droplet)})))
     }
@@ -75,15 +59,8 @@ impl Api<'_> {
         let id = self.idle_droplet(id)?;
         let kind = self.possible_action(id, text(&body, "type"), text(&body, "size"))?;
         let action = self.world.act(id, kind, self.now);
-        let action = self
-            .world
-            .actions
-            .get(&action)
-            .ok_or_else(Answer::server_error)?;
-        Ok(Answer::json(
-            StatusCode::CREATED,
-            json!({"action": self.action_json(action)}),
-        ))
+        let action = self.world.actions.get(&action).ok_or_else(Answer::server_error)?;
+        Ok(Answer::json(StatusCode::CREATED, json!({"action": self.action_json(action)})))
     }
 
     pub fn get_action(&mut self, id: &str) -> Outcome {
@@ -115,19 +92,13 @@ impl Api<'_> {
             "shutdown" => Ok(ActionKind::Shutdown),
             "reboot" => Ok(ActionKind::Reboot),
             "power_cycle" => Ok(ActionKind::PowerCycle),
-            "resize" if !is_off => Err(Answer::unprocessable(
-                "Droplet must be powered off to resize.",
-            )),
+            "resize" if !is_off => Err(Answer::unprocessable("Droplet must be powered off to resize.")),
             "resize" => {
                 let region = droplet.region.clone();
                 self.sold(size, &region)?;
-                Ok(ActionKind::Resize {
-                    size: size.to_owned(),
-                })
+                Ok(ActionKind::Resize { size: size.to_owned() })
             }
-            _ => Err(Answer::unprocessable(format!(
-                "{kind} is not a valid action type"
-            ))),
+            _ => Err(Answer::unprocessable(format!("{kind} is not a valid action type"))),
         }
     }
 
@@ -137,17 +108,12 @@ impl Api<'_> {
             return droplet.exists();
         }
         droplet.created + self.options.list_lag <= self.now
-            && droplet
-                .removed
-                .is_none_or(|at| at + self.options.list_lag > self.now)
+            && droplet.removed.is_none_or(|at| at + self.options.list_lag > self.now)
     }
 
     /// As the API shows it. The user-data is never shown, and neither is what the token may not read.
     pub fn droplet_json(&self, droplet: &Droplet) -> Value {
-        let (size, region) = (
-            self.catalog.size(&droplet.size),
-            region_named(droplet.region.as_str()),
-        );
+        let (size, region) = (self.catalog.size(&droplet.size), region_named(droplet.region.as_str()));
         let (memory, vcpus, disk) = size.map_or((0, 0, 0), |s| (s.memory_mb, s.vcpus, s.disk_gb));
         let mut json = json!({
             "id": droplet.id, "name": droplet.name, "memory": memory, "vcpus": vcpus, "disk": disk,

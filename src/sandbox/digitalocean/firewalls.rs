@@ -16,16 +16,10 @@ const FIREWALL: [Field; 5] = [
     optional("droplet_ids", Kind::Numbers),
     optional("tags", Kind::Texts),
 ];
-const INBOUND: [Field; 3] = [
-    required("protocol", Kind::Text),
-    required("ports", Kind::Text),
-    required("sources", Kind::Object),
-];
-const OUTBOUND: [Field; 3] = [
-    required("protocol", Kind::Text),
-    required("ports", Kind::Text),
-    required("destinations", Kind::Object),
-];
+const INBOUND: [Field; 3] =
+    [required("protocol", Kind::Text), required("ports", Kind::Text), required("sources", Kind::Object)];
+const OUTBOUND: [Field; 3] =
+    [required("protocol", Kind::Text), required("ports", Kind::Text), required("destinations", Kind::Object)];
 const TARGET: [Field; 5] = [
     optional("addresses", Kind::Texts),
     optional("tags", Kind::Texts),
@@ -41,21 +35,14 @@ const MAX_ADDRESSES: usize = 1000;
 impl Api<'_> {
     pub fn list_firewalls(&mut self) -> Outcome {
         self.need("firewall:read")?;
-        let firewalls = self
-            .world
-            .firewalls
-            .iter()
-            .map(|f| self.firewall_json(f))
-            .collect();
+        let firewalls = self.world.firewalls.iter().map(|f| self.firewall_json(f)).collect();
         Ok(self.page()?.answer("firewalls", firewalls))
     }
 
     pub fn get_firewall(&mut self, id: &str) -> Outcome {
         self.need("firewall:read")?;
         let index = self.firewall_index(id)?;
-        Ok(Answer::ok(
-            json!({"firewall": self.firewall_json(&self.world.firewalls[index])}),
-        ))
+        Ok(Answer::ok(json!({"firewall": self.firewall_json(&self.world.firewalls[index])})))
     }
 
     pub fn create_firewall(&mut self) -> Outcome {
@@ -67,10 +54,7 @@ impl Api<'_> {
         firewall.id = self.world.ids.uuid();
         let json = self.firewall_json(&firewall);
         self.world.firewalls.push(firewall);
-        Ok(Answer::json(
-            StatusCode::ACCEPTED,
-            json!({"firewall": json}),
-        ))
+        Ok(Answer::json(StatusCode::ACCEPTED, json!({"firewall": json})))
     }
 
     pub fn replace_firewall(&mut self, id: &str) -> Outcome {
@@ -78,19 +62,11 @@ impl Api<'_> {
         self.need("droplet:read")?;
         let index = self.firewall_index(id)?;
         let mut new = self.asked_firewall()?;
-        if self
-            .world
-            .firewalls
-            .iter()
-            .any(|f| f.name == new.name && f.id != id)
-        {
+        if self.world.firewalls.iter().any(|f| f.name == new.name && f.id != id) {
             return Err(Answer::conflict("duplicate name"));
         }
         let old = &self.world.firewalls[index];
-        let released = self
-            .world
-            .existing()
-            .filter(|d| old.covers(d) && !new.covers(d));
+        let released = self.world.existing().filter(|d| old.covers(d) && !new.covers(d));
         new.released = released.map(|d| d.id).collect();
         new.id.clone_from(&old.id);
         new.created_at.clone_from(&old.created_at);
@@ -107,11 +83,7 @@ impl Api<'_> {
     }
 
     fn firewall_index(&self, id: &str) -> Result<usize, Answer> {
-        self.world
-            .firewalls
-            .iter()
-            .position(|f| f.id == id)
-            .ok_or_else(Answer::not_found)
+        self.world.firewalls.iter().position(|f| f.id == id).ok_or_else(Answer::not_found)
     }
 
     fn firewall_json(&self, firewall: &Firewall) -> Value {
@@ -136,9 +108,7 @@ impl Api<'_> {
         }
         let (droplet_ids, tags) = (numbers(&body, "droplet_ids"), texts(&body, "tags"));
         if droplet_ids.len() > MAX_DROPLETS {
-            return Err(Answer::unprocessable(
-                "a firewall lists at most 10 droplets",
-            ));
+            return Err(Answer::unprocessable("a firewall lists at most 10 droplets"));
         }
         if tags.len() > MAX_TAGS {
             return Err(Answer::unprocessable("a firewall has at most 5 tags"));
@@ -162,13 +132,8 @@ impl Api<'_> {
         if let Some(tag) = tags.iter().find(|t| !self.world.tags.contains(*t)) {
             return Err(Answer::unprocessable(format!("tag {tag} does not exist")));
         }
-        if let Some(id) = droplets
-            .iter()
-            .find(|id| self.world.existing().all(|d| d.id != **id))
-        {
-            return Err(Answer::unprocessable(format!(
-                "droplet {id} does not exist"
-            )));
+        if let Some(id) = droplets.iter().find(|id| self.world.existing().all(|d| d.id != **id)) {
+            return Err(Answer::unprocessable(format!("droplet {id} does not exist")));
         }
         Ok(())
     }
@@ -180,15 +145,8 @@ impl Api<'_> {
         target: &str,
         fields: &[Field],
     ) -> Result<Vec<Value>, Answer> {
-        let rules = body
-            .get(list)
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default();
-        rules
-            .iter()
-            .map(|rule| self.rule(rule, target, fields))
-            .collect()
+        let rules = body.get(list).and_then(Value::as_array).cloned().unwrap_or_default();
+        rules.iter().map(|rule| self.rule(rule, target, fields)).collect()
     }
 
     /// The rule as the provider gives it back.
@@ -216,9 +174,7 @@ impl Api<'_> {
 
 fn is_firewall_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
-    name.len() > 1
-        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name.chars().all(allowed)
+    name.len() > 1 && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(allowed)
 }
 
 /// One port, a range, or `0` for all of them.

@@ -31,10 +31,7 @@ pub struct DropletView {
 impl DigitalOcean {
     /// Every droplet that exists, oldest first.
     pub fn droplets(&self) -> Vec<DropletView> {
-        self.0.with(
-            |state, _| state.world.existing().map(|d| view(state, d)).collect(),
-            false,
-        )
+        self.0.with(|state, _| state.world.existing().map(|d| view(state, d)).collect(), false)
     }
 
     pub fn droplet(&self, id: u64) -> Option<DropletView> {
@@ -48,34 +45,20 @@ impl DigitalOcean {
 
     /// What the machine has written on its console.
     pub fn console(&self, id: u64) -> Vec<String> {
-        self.0.with(
-            |state, _| {
-                state
-                    .machines
-                    .life(id)
-                    .map(|l| l.console())
-                    .unwrap_or_default()
-            },
-            false,
-        )
+        self.0.with(|state, _| state.machines.life(id).map(|l| l.console()).unwrap_or_default(), false)
     }
 
     pub fn requests(&self) -> Vec<Recorded> {
-        self.0.with(
-            |state, _| state.journal.requests.iter().cloned().collect(),
-            false,
-        )
+        self.0.with(|state, _| state.journal.requests.iter().cloned().collect(), false)
     }
 
     pub fn clear_requests(&self) {
-        self.0
-            .with(|state, _| state.journal.requests.clear(), false);
+        self.0.with(|state, _| state.journal.requests.clear(), false);
     }
 
     /// Mistakes in requests that the provider would have passed over in silence.
     pub fn violations(&self) -> Vec<String> {
-        self.0
-            .with(|state, _| state.journal.violations.clone(), false)
+        self.0.with(|state, _| state.journal.violations.clone(), false)
     }
 
     pub fn firewalls(&self) -> Vec<Firewall> {
@@ -83,8 +66,7 @@ impl DigitalOcean {
     }
 
     pub fn tags(&self) -> Vec<String> {
-        self.0
-            .with(|state, _| state.world.tags.iter().cloned().collect(), false)
+        self.0.with(|state, _| state.world.tags.iter().cloned().collect(), false)
     }
 
     /// Somebody else's droplet: active, without a supervisor, never chosen by `apply_break`.
@@ -97,8 +79,7 @@ impl DigitalOcean {
             image: "ubuntu-24-04-x64".to_owned(),
             ..NewDroplet::default()
         };
-        self.0
-            .with(|state, now| state.world.add_foreign(new, now), true)
+        self.0.with(|state, now| state.world.add_foreign(new, now), true)
     }
 
     /// The supervisor dies and stays dead until a reboot.
@@ -123,44 +104,27 @@ impl DigitalOcean {
     }
 
     /// Edits the firewall of this name, which is effective at once.
-    pub fn edit_firewall_by_hand(
-        &self,
-        name: &str,
-        edit: impl FnOnce(&mut Firewall),
-    ) -> Result<(), String> {
+    pub fn edit_firewall_by_hand(&self, name: &str, edit: impl FnOnce(&mut Firewall)) -> Result<(), String> {
         let work = |state: &mut Simulation, _| {
             let firewall = state.world.firewalls.iter_mut().find(|f| f.name == name);
-            firewall
-                .map(edit)
-                .ok_or_else(|| format!("there is no firewall {name}"))
+            firewall.map(edit).ok_or_else(|| format!("there is no firewall {name}"))
         };
         self.0.with(work, true)
     }
 
     /// Does what a one-time `Break` of this cloud says, to the newest droplet that is not foreign.
     pub fn apply_break(&self, event: Break) -> Result<(), String> {
-        let newest = self
-            .droplets()
-            .into_iter()
-            .rev()
-            .find(|d| !d.foreign && !d.deleting);
+        let newest = self.droplets().into_iter().rev().find(|d| !d.foreign && !d.deleting);
         let newest = newest.ok_or("there is no droplet");
         match event {
             Break::SupervisorKilled => self.kill_supervisor(newest?.id),
             Break::DropletDeleted => self.delete_by_hand(newest?.id),
             Break::SizeChanged => {
                 let droplet = newest?;
-                let other = if droplet.size == "s-1vcpu-1gb" {
-                    "s-2vcpu-2gb"
-                } else {
-                    "s-1vcpu-1gb"
-                };
+                let other = if droplet.size == "s-1vcpu-1gb" { "s-2vcpu-2gb" } else { "s-1vcpu-1gb" };
                 self.resize_by_hand(droplet.id, other)
             }
-            other => Err(format!(
-                "{} is no event of this cloud but a switch in Faults",
-                other.name()
-            )),
+            other => Err(format!("{} is no event of this cloud but a switch in Faults", other.name())),
         }
     }
 

@@ -12,10 +12,7 @@ pub struct Ids {
 
 impl Ids {
     pub fn new(seed: u64) -> Self {
-        Self {
-            state: seed,
-            last_number: 500_000_000,
-        }
+        Self { state: seed, last_number: 500_000_000 }
     }
 
     pub fn random(&mut self) -> u64 {

@@ -63,10 +63,7 @@ impl Journal {
         expire(&mut self.in_window, RATE_WINDOW, now);
         self.in_window.push_back(now);
         let used = u32::try_from(self.in_window.len()).unwrap_or(RATE_LIMIT);
-        let oldest = self
-            .in_window
-            .front()
-            .map_or(Duration::ZERO, |at| now - *at);
+        let oldest = self.in_window.front().map_or(Duration::ZERO, |at| now - *at);
         let reset = Timestamp::now().as_second() + (RATE_WINDOW - oldest).as_secs().cast_signed();
         (RATE_LIMIT, RATE_LIMIT.saturating_sub(used), reset)
     }

@@ -75,11 +75,7 @@ impl Machines {
                 Runner::Processes(Nursery::start(exe.clone(), options.supervisor_restart)?)
             }
         };
-        Ok(Self {
-            runner,
-            restart: options.supervisor_restart,
-            lives: BTreeMap::new(),
-        })
+        Ok(Self { runner, restart: options.supervisor_restart, lives: BTreeMap::new() })
     }
 
     pub fn life(&self, id: u64) -> Option<&Life> {

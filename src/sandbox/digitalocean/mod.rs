@@ -168,10 +168,7 @@ impl DigitalOcean {
         self.0.lock().machines.cut_all();
         // The listener is freed by its own task, which only has to be given the time for it.
         for _ in 0..STOP_ATTEMPTS {
-            if tokio::net::TcpStream::connect(self.0.address)
-                .await
-                .is_err()
-            {
+            if tokio::net::TcpStream::connect(self.0.address).await.is_err() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -31,22 +31,15 @@ impl Firewall {
         let mut pending = Vec::new();
         for droplet in world.existing().filter(|d| self.covers(d)) {
             if self.changed.max(droplet.created) + apply > now {
-                pending.push(
-                    json!({"droplet_id": droplet.id, "removing": false, "status": "waiting"}),
-                );
+                pending.push(json!({"droplet_id": droplet.id, "removing": false, "status": "waiting"}));
             }
         }
         let is_settled = self.changed + apply <= now;
         if !is_settled {
-            let removing =
-                |id: &u64| json!({"droplet_id": id, "removing": true, "status": "waiting"});
+            let removing = |id: &u64| json!({"droplet_id": id, "removing": true, "status": "waiting"});
             pending.extend(self.released.iter().map(removing));
         }
-        let status = if is_settled && pending.is_empty() {
-            "succeeded"
-        } else {
-            "waiting"
-        };
+        let status = if is_settled && pending.is_empty() { "succeeded" } else { "waiting" };
         json!({
             "id": self.id, "name": self.name, "status": status, "created_at": self.created_at,
             "inbound_rules": self.inbound_rules, "outbound_rules": self.outbound_rules,

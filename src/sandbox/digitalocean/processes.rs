@@ -22,15 +22,8 @@ const REAP_INTERVAL: Duration = Duration::from_millis(20);
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 enum Order {
-    PowerOn {
-        id: u64,
-        machine: Machine,
-        life: Arc<Life>,
-    },
-    Cut {
-        id: u64,
-        done: Sender<()>,
-    },
+    PowerOn { id: u64, machine: Machine, life: Arc<Life> },
+    Cut { id: u64, done: Sender<()> },
 }
 
 pub struct Nursery {
@@ -43,18 +36,8 @@ impl Nursery {
         let (orders, inbox) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("sandbox-droplets".to_owned())
-            .spawn(move || {
-                Keeper {
-                    exe,
-                    restart,
-                    kept: BTreeMap::new(),
-                }
-                .run(&inbox)
-            })?;
-        Ok(Self {
-            orders: Some(orders),
-            thread: Some(thread),
-        })
+            .spawn(move || Keeper { exe, restart, kept: BTreeMap::new() }.run(&inbox))?;
+        Ok(Self { orders: Some(orders), thread: Some(thread) })
     }
 
     pub fn power_on(&self, id: u64, machine: Machine, life: Arc<Life>) {
@@ -111,14 +94,7 @@ impl Keeper {
             match inbox.recv_timeout(REAP_INTERVAL) {
                 Ok(Order::PowerOn { id, machine, life }) => {
                     let process = Process::RestartAt(Instant::now());
-                    self.kept.insert(
-                        id,
-                        Kept {
-                            machine,
-                            life,
-                            process,
-                        },
-                    );
+                    self.kept.insert(id, Kept { machine, life, process });
                 }
                 Ok(Order::Cut { id, done }) => {
                     if let Some(kept) = self.kept.remove(&id) {
@@ -151,20 +127,16 @@ fn look_after(id: u64, kept: &mut Kept, exe: &Path, restart: Duration) {
                 };
             }
         }
-        Process::RestartAt(at) if *at <= Instant::now() => {
-            match spawn(exe, &kept.machine, &kept.life) {
-                Ok(child) => {
-                    kept.life.began(child.id());
-                    kept.process = Process::Running(child);
-                }
-                Err(error) => {
-                    kept.life.say(&format!(
-                        "failed to start the machine of droplet {id}: {error}"
-                    ));
-                    *at = Instant::now() + restart;
-                }
+        Process::RestartAt(at) if *at <= Instant::now() => match spawn(exe, &kept.machine, &kept.life) {
+            Ok(child) => {
+                kept.life.began(child.id());
+                kept.process = Process::Running(child);
             }
-        }
+            Err(error) => {
+                kept.life.say(&format!("failed to start the machine of droplet {id}: {error}"));
+                *at = Instant::now() + restart;
+            }
+        },
         Process::RestartAt(_) => {}
     }
 }
@@ -210,12 +182,7 @@ fn die_with_parent(command: &mut Command) {
     let parent = std::process::id();
     let before_exec = move || {
         // SAFETY: both calls are async-signal-safe and touch no memory.
-        let (set, now) = unsafe {
-            (
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL),
-                libc::getppid(),
-            )
-        };
+        let (set, now) = unsafe { (libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), libc::getppid()) };
         if set != 0 {
             return Err(io::Error::last_os_error());
         }

@@ -26,19 +26,11 @@ pub struct Field {
 }
 
 pub const fn required(name: &'static str, kind: Kind) -> Field {
-    Field {
-        name,
-        kind,
-        required: true,
-    }
+    Field { name, kind, required: true }
 }
 
 pub const fn optional(name: &'static str, kind: Kind) -> Field {
-    Field {
-        name,
-        kind,
-        required: false,
-    }
+    Field { name, kind, required: false }
 }
 
 /// The body as an object that keeps to `fields`; unknown fields go to `unknown`.
@@ -50,18 +42,11 @@ pub fn checked<'a>(
     let Some(map) = body.as_object() else {
         return Err(Answer::unprocessable("Request body must be a JSON object."));
     };
-    unknown.extend(
-        map.keys()
-            .filter(|k| fields.iter().all(|f| f.name != *k))
-            .cloned(),
-    );
+    unknown.extend(map.keys().filter(|k| fields.iter().all(|f| f.name != *k)).cloned());
     for field in fields {
         match map.get(field.name) {
             None if field.required => {
-                return Err(Answer::unprocessable(format!(
-                    "{} can't be blank",
-                    field.name
-                )));
+                return Err(Answer::unprocessable(format!("{} can't be blank", field.name)));
             }
             // The provider reads an explicit null of an optional field as absent.
             None => {}
@@ -74,11 +59,7 @@ pub fn checked<'a>(
 }
 
 fn is_of(kind: Kind, value: &Value) -> bool {
-    let all = |kind: Kind| {
-        value
-            .as_array()
-            .is_some_and(|items| items.iter().all(|i| is_of(kind, i)))
-    };
+    let all = |kind: Kind| value.as_array().is_some_and(|items| items.iter().all(|i| is_of(kind, i)));
     match kind {
         Kind::Text => value.is_string(),
         Kind::Flag => value.is_boolean(),
@@ -87,28 +68,18 @@ fn is_of(kind: Kind, value: &Value) -> bool {
         Kind::Texts => all(Kind::Text),
         Kind::References => all(Kind::Reference),
         Kind::Objects => all(Kind::Object),
-        Kind::Numbers => value
-            .as_array()
-            .is_some_and(|items| items.iter().all(Value::is_u64)),
+        Kind::Numbers => value.as_array().is_some_and(|items| items.iter().all(Value::is_u64)),
     }
 }
 
 /// The texts of a list that `checked` has passed; absent and null are empty.
 pub fn texts(map: &Map<String, Value>, name: &str) -> Vec<String> {
-    let items = map
-        .get(name)
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
+    let items = map.get(name).and_then(Value::as_array).into_iter().flatten();
     items.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 pub fn numbers(map: &Map<String, Value>, name: &str) -> Vec<u64> {
-    let items = map
-        .get(name)
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
+    let items = map.get(name).and_then(Value::as_array).into_iter().flatten();
     items.filter_map(Value::as_u64).collect()
 }
 

@@ -23,9 +23,7 @@ pub async fn serve(account: DigitalOcean, listener: TcpListener) {
     let service = app.into_make_service_with_connect_info::<Cut>();
     let server = axum::serve(CuttableListener(listener), service);
     // It never fails: accept errors are retried inside.
-    let _ = server
-        .with_graceful_shutdown(async move { stopped.cancelled().await })
-        .await;
+    let _ = server.with_graceful_shutdown(async move { stopped.cancelled().await }).await;
 }
 
 async fn handle(
@@ -80,21 +78,14 @@ async fn read(parts: &Parts, body: Body) -> Request {
     } else {
         serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into())
     };
-    let bearer = parts
-        .headers
-        .get(AUTHORIZATION)
-        .and_then(|v| v.to_str().ok());
+    let bearer = parts.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok());
     Request {
         method: parts.method.to_string(),
         path: decoded(parts.uri.path().trim_end_matches('/')),
-        query: Query::try_from_uri(&parts.uri)
-            .map(|Query(pairs)| pairs)
-            .unwrap_or_default(),
+        query: Query::try_from_uri(&parts.uri).map(|Query(pairs)| pairs).unwrap_or_default(),
         raw_query: parts.uri.query().unwrap_or_default().to_owned(),
         body,
-        bearer: bearer
-            .and_then(|v| v.strip_prefix("Bearer "))
-            .map(str::to_owned),
+        bearer: bearer.and_then(|v| v.strip_prefix("Bearer ")).map(str::to_owned),
     }
 }
 

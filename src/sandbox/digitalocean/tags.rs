@@ -8,10 +8,7 @@ use serde_json::{Value, json};
 
 const TAG: [Field; 1] = [required("name", Kind::Text)];
 const RESOURCES: [Field; 1] = [required("resources", Kind::Objects)];
-const RESOURCE: [Field; 2] = [
-    required("resource_id", Kind::Text),
-    required("resource_type", Kind::Text),
-];
+const RESOURCE: [Field; 2] = [required("resource_id", Kind::Text), required("resource_type", Kind::Text)];
 const MAX_TAG: usize = 255;
 
 /// Letters, digits, `_`, `-` and `:`; nothing else, and no dot above all.
@@ -57,11 +54,7 @@ impl Api<'_> {
         self.need("droplet:update")?;
         self.existing_tag(name)?;
         let body = self.body(&RESOURCES)?;
-        let resources = body
-            .get("resources")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default();
+        let resources = body.get("resources").and_then(Value::as_array).cloned().unwrap_or_default();
         let mut droplets = Vec::new();
         for resource in &resources {
             droplets.push(self.tagged_droplet(resource)?);
@@ -77,30 +70,16 @@ impl Api<'_> {
         if text(&resource, "resource_type") != "droplet" {
             return Err(Answer::unprocessable("resource_type is invalid"));
         }
-        let id = text(&resource, "resource_id")
-            .parse()
-            .map_err(|_| Answer::not_found())?;
-        self.world
-            .droplet_mut(id)
-            .map(|d| d.id)
-            .ok_or_else(Answer::not_found)
+        let id = text(&resource, "resource_id").parse().map_err(|_| Answer::not_found())?;
+        self.world.droplet_mut(id).map(|d| d.id).ok_or_else(Answer::not_found)
     }
 
     fn existing_tag(&self, name: &str) -> Result<(), Answer> {
-        if self.world.tags.contains(name) {
-            Ok(())
-        } else {
-            Err(Answer::not_found())
-        }
+        if self.world.tags.contains(name) { Ok(()) } else { Err(Answer::not_found()) }
     }
 
     fn tag_json(&self, name: &str) -> Value {
-        let tagged: Vec<u64> = self
-            .world
-            .existing()
-            .filter(|d| d.has_tag(name))
-            .map(|d| d.id)
-            .collect();
+        let tagged: Vec<u64> = self.world.existing().filter(|d| d.has_tag(name)).map(|d| d.id).collect();
         let none = json!({"count": 0});
         let mut droplets = json!({"count": tagged.len()});
         if let Some(last) = tagged.last() {

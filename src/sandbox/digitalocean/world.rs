@@ -49,9 +49,7 @@ impl World {
     }
 
     pub fn has_pending_event(&self, droplet: u64) -> bool {
-        self.actions
-            .values()
-            .any(|a| a.droplet == droplet && a.status == "in-progress")
+        self.actions.values().any(|a| a.droplet == droplet && a.status == "in-progress")
     }
 
     pub fn most_alive(&self, tag: &str) -> usize {
@@ -96,17 +94,7 @@ impl World {
     }
 
     fn insert(&mut self, new: NewDroplet, now: Instant) -> std::io::Result<u64> {
-        let NewDroplet {
-            name,
-            tags,
-            size,
-            region,
-            image,
-            vpc_uuid,
-            features,
-            user_data,
-            never_healthy,
-        } = new;
+        let NewDroplet { name, tags, size, region, image, vpc_uuid, features, user_data, never_healthy } = new;
         let reservation = Reservation::new(&mut self.addresses, u64::from(std::process::id()))?;
         let mut spelled: Vec<String> = tags.iter().map(|t| self.tag(t)).collect();
         spelled.dedup();
@@ -179,19 +167,9 @@ impl World {
         }
     }
 
-    fn begin(
-        &mut self,
-        droplet: u64,
-        kind: ActionKind,
-        takes: std::time::Duration,
-        now: Instant,
-    ) -> u64 {
+    fn begin(&mut self, droplet: u64, kind: ActionKind, takes: std::time::Duration, now: Instant) -> u64 {
         let id = self.ids.number();
-        let region = self
-            .droplets
-            .get(&droplet)
-            .map(|d| d.region.clone())
-            .unwrap_or_default();
+        let region = self.droplets.get(&droplet).map(|d| d.region.clone()).unwrap_or_default();
         let action = Action {
             id,
             kind,
@@ -226,13 +204,11 @@ impl World {
             }
         }
         let keep = self.options.list_lag;
-        self.droplets
-            .retain(|_, d| d.removed.is_none_or(|at| at + keep > now));
+        self.droplets.retain(|_, d| d.removed.is_none_or(|at| at + keep > now));
     }
 
     fn complete(&mut self, id: u64, kind: ActionKind, at: Instant) {
-        let (supervisor_boot, address_lag) =
-            (self.options.supervisor_boot, self.options.address_lag);
+        let (supervisor_boot, address_lag) = (self.options.supervisor_boot, self.options.address_lag);
         let Some(droplet) = self.droplets.get_mut(&id).filter(|d| d.exists()) else {
             return;
         };
@@ -241,25 +217,17 @@ impl World {
             ActionKind::Destroy => self.remove(id, at),
             ActionKind::PowerOff | ActionKind::Shutdown => droplet.state = State::Off,
             ActionKind::Resize { size } => droplet.size = size,
-            ActionKind::Create
-            | ActionKind::Reboot
-            | ActionKind::PowerCycle
-            | ActionKind::PowerOn => {
+            ActionKind::Create | ActionKind::Reboot | ActionKind::PowerCycle | ActionKind::PowerOn => {
                 droplet.state = State::Active;
                 droplet.address_due.get_or_insert(at + address_lag);
-                droplet.start_due =
-                    (!droplet.never_healthy && !droplet.foreign).then_some(at + supervisor_boot);
+                droplet.start_due = (!droplet.never_healthy && !droplet.foreign).then_some(at + supervisor_boot);
             }
         }
     }
 
     /// When `advance` has something to do next.
     pub fn next_event(&self) -> Option<Instant> {
-        let actions = self
-            .actions
-            .values()
-            .filter(|a| a.status == "in-progress")
-            .map(|a| a.ends);
+        let actions = self.actions.values().filter(|a| a.status == "in-progress").map(|a| a.ends);
         let starts = self.existing().filter_map(|d| d.start_due);
         actions.chain(starts).min()
     }
@@ -267,11 +235,7 @@ impl World {
     /// A droplet whose deletion was accepted no longer counts: it is listed, but no longer wanted.
     fn count_tags(&mut self) {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for droplet in self
-            .droplets
-            .values()
-            .filter(|d| d.exists() && !d.is_deleting())
-        {
+        for droplet in self.droplets.values().filter(|d| d.exists() && !d.is_deleting()) {
             for tag in &droplet.tags {
                 *counts.entry(tag).or_default() += 1;
             }
@@ -285,7 +249,5 @@ impl World {
 
 /// Now, as the provider writes it.
 pub fn wall_clock() -> String {
-    jiff::Timestamp::now()
-        .strftime("%Y-%m-%dT%H:%M:%SZ")
-        .to_string()
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -90,20 +90,13 @@ impl<'a> Session<'a> {
     async fn heartbeat(&self) -> Result<(), Failure> {
         // A real supervisor sends these constants, too.
         let half = json!({"used": 0.5, "available": 0.5});
-        self.post(
-            "heartbeat",
-            &json!({"cpu": half, "memory": half, "tasks": []}),
-        )
-        .await
+        self.post("heartbeat", &json!({"cpu": half, "memory": half, "tasks": []})).await
     }
 
     async fn post(&self, action: &str, body: &Value) -> Result<(), Failure> {
         let answer = self
             .client
-            .post(format!(
-                "{}/engine/v1/worker-actions/{action}",
-                self.env.api_url
-            ))
+            .post(format!("{}/engine/v1/worker-actions/{action}", self.env.api_url))
             .bearer_auth(&self.env.token)
             .header("x-trigger-worker-instance-name", &self.env.instance_name)
             .header("x-trigger-worker-managed-secret", &self.env.managed_secret)
@@ -128,16 +121,10 @@ fn refuse_other_hosts(api_url: &str) -> Result<(), String> {
     let url = Url::parse(api_url).map_err(|e| format!("TRIGGER_API_URL is no URL: {e}"))?;
     let host = url.host_str().unwrap_or_default();
     let on_loopback = host == "localhost"
-        || host
-            .trim_matches(['[', ']'])
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|ip| ip.is_loopback());
+        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
     if on_loopback {
         Ok(())
     } else {
-        Err(
-            "TRIGGER_API_URL is not on loopback, and a simulated droplet calls nothing else"
-                .to_owned(),
-        )
+        Err("TRIGGER_API_URL is not on loopback, and a simulated droplet calls nothing else".to_owned())
     }
 }

@@ -56,11 +56,8 @@ fn env_file(user_data: &str) -> Result<WriteFile, String> {
     if user_data.is_empty() {
         return Err("there is no user-data".to_owned());
     }
-    let text = user_data
-        .strip_prefix(HEADER)
-        .ok_or("user-data does not start with #cloud-config")?;
-    let config: CloudConfig =
-        serde_json::from_str(text).map_err(|e| format!("user-data is no JSON: {e}"))?;
+    let text = user_data.strip_prefix(HEADER).ok_or("user-data does not start with #cloud-config")?;
+    let config: CloudConfig = serde_json::from_str(text).map_err(|e| format!("user-data is no JSON: {e}"))?;
     // A later entry overwrites the file of an earlier one.
     let file = config
         .write_files
@@ -69,14 +66,10 @@ fn env_file(user_data: &str) -> Result<WriteFile, String> {
         .find(|f| f.path == ENV_FILE)
         .ok_or_else(|| format!("write_files has no {ENV_FILE}"))?;
     if file.permissions.as_deref() != Some("0600") {
-        return Err(format!(
-            "{ENV_FILE} holds secrets but its permissions are not 0600"
-        ));
+        return Err(format!("{ENV_FILE} holds secrets but its permissions are not 0600"));
     }
     if let Some(encoding) = &file.encoding {
-        return Err(format!(
-            "{ENV_FILE} has encoding {encoding}, which this machine does not read"
-        ));
+        return Err(format!("{ENV_FILE} has encoding {encoding}, which this machine does not read"));
     }
     Ok(file)
 }
@@ -88,11 +81,8 @@ fn variables(content: &str) -> Result<BTreeMap<String, String>, String> {
             continue;
         }
         // The line itself may be a secret, so no message quotes it.
-        let (name, value) = line
-            .split_once('=')
-            .ok_or_else(|| format!("{ENV_FILE} has a line without ="))?;
-        let value =
-            unquoted(value).ok_or_else(|| format!("{name} in {ENV_FILE} has an open quote"))?;
+        let (name, value) = line.split_once('=').ok_or_else(|| format!("{ENV_FILE} has a line without ="))?;
+        let value = unquoted(value).ok_or_else(|| format!("{name} in {ENV_FILE} has an open quote"))?;
         vars.insert(name.trim().to_owned(), value.to_owned());
     }
     Ok(vars)
@@ -110,9 +100,7 @@ fn unquoted(value: &str) -> Option<&str> {
 /// The tag in `…/triggerdotdev/supervisor:TAG`, without the leading `v`, wherever it stands.
 fn image_tag(user_data: &str) -> Option<String> {
     let (_, rest) = user_data.split_once("triggerdotdev/supervisor:")?;
-    let end = rest
-        .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')))
-        .unwrap_or(rest.len());
+    let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))).unwrap_or(rest.len());
     let tag = &rest[..end];
     let tag = tag.strip_prefix('v').unwrap_or(tag);
     (!tag.is_empty()).then(|| tag.to_owned())

@@ -1,0 +1,253 @@
+//! Read-only check of each token, id, name and privilege: one line each, with the fix.
+
+use crate::clients::{ClientError, Readers};
+use crate::config::Config;
+use crate::plan::configuration;
+use crate::plan::desired::Desired;
+use crate::plan::observation::{DatabaseView, Lookup, Seen, Size};
+use crate::plan::state::RailwayIds;
+
+/// One line of the report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    pub ok: bool,
+    pub what: String,
+    pub detail: String,
+}
+
+impl Check {
+    fn ok(what: &str, detail: impl Into<String>) -> Check {
+        Check { ok: true, what: what.into(), detail: detail.into() }
+    }
+
+    fn bad(what: &str, detail: impl Into<String>) -> Check {
+        Check { ok: false, what: what.into(), detail: detail.into() }
+    }
+}
+
+/// Everything, in the order in which one thing needs the other.
+pub async fn run(config: &Config, readers: &Readers) -> Vec<Check> {
+    let (railway, database, digitalocean) =
+        tokio::join!(railway(config, readers), database(config, readers), digitalocean(&config.desired, readers));
+    [railway, database, digitalocean].concat()
+}
+
+async fn railway(config: &Config, readers: &Readers) -> Vec<Check> {
+    const TOKEN: &str = "Railway token";
+    let mut checks = Vec::new();
+    let desired = &config.desired;
+    if config.railway_project_token.is_some() {
+        match readers.railway.token_scope().await {
+            Ok((project, environment)) if project == desired.project_id && environment == desired.environment_id => {
+                checks.push(Check::ok(TOKEN, "a project token for this project and environment"));
+            }
+            Ok(_) => {
+                let fix = "is for another project or environment: make one in this project's settings, or correct RAILWAY_PROJECT_ID and RAILWAY_ENVIRONMENT_ID";
+                checks.push(Check::bad(TOKEN, format!("RAILWAY_TOKEN {fix}")));
+                return checks;
+            }
+            Err(error) => {
+                let fix =
+                    "RAILWAY_TOKEN must be a project token; an account or workspace token goes into RAILWAY_API_TOKEN";
+                checks.push(Check::bad(TOKEN, format!("{error}: {fix}")));
+                return checks;
+            }
+        }
+    }
+    match readers.railway.environments().await {
+        Ok(environments) => {
+            checks.push(Check::ok("RAILWAY_PROJECT_ID", "the project can be read"));
+            let found = environments.iter().find(|(id, _)| *id == desired.environment_id);
+            checks.push(match found {
+                Some((_, name)) => Check::ok("RAILWAY_ENVIRONMENT_ID", format!("environment {name}")),
+                None => {
+                    let names: Vec<_> = environments.iter().map(|(id, name)| format!("{name} = {id}")).collect();
+                    let detail = format!("no environment with this id in the project; there are: {}", names.join(", "));
+                    Check::bad("RAILWAY_ENVIRONMENT_ID", detail)
+                }
+            });
+        }
+        Err(error @ ClientError::NotFound { .. }) => {
+            let fix = "no such project for this token: copy the id from the project's settings in Railway";
+            checks.push(Check::bad("RAILWAY_PROJECT_ID", format!("{error}; {fix}")));
+        }
+        Err(error @ (ClientError::Forbidden { .. } | ClientError::Unauthorized { .. })) => {
+            let fix = "the token is wrong, expired, or of another workspace: make one at railway.com/account/tokens";
+            checks.push(Check::bad(TOKEN, format!("{error}; {fix}")));
+        }
+        Err(error) => checks.push(Check::bad("Railway", error.to_string())),
+    }
+    if checks.iter().all(|c| c.ok) {
+        checks.extend(services(config, readers).await);
+    }
+    checks
+}
+
+async fn services(config: &Config, readers: &Readers) -> Vec<Check> {
+    let view = match readers.railway.observe(&RailwayIds::default()).await {
+        Ok(view) => view,
+        Err(error) => return vec![Check::bad("Railway services", error.to_string())],
+    };
+    let mut checks = Vec::new();
+    let named = [
+        ("WEBAPP_SERVICE_NAME", &view.webapp, true),
+        ("DB_SERVICE_NAME", &view.postgres, true),
+        ("REGISTRY_SERVICE_NAME", &view.registry, false),
+    ];
+    for (variable, lookup, required) in named {
+        checks.push(match (configuration::service_found(lookup, variable), lookup) {
+            (Ok(()), Lookup::Found(service)) => Check::ok(variable, format!("service {}", service.name)),
+            (Err(finding), _) if required => Check::bad(variable, finding.message),
+            _ => Check::ok(variable, "no such service; supervisors are given no registry"),
+        });
+    }
+    let (_, finding) = configuration::read(&config.desired, &Seen::Known(view));
+    let ok = finding.status == crate::plan::condition::Status::True;
+    checks.push(Check { ok, what: "webapp variables".into(), detail: finding.message });
+    checks
+}
+
+async fn database(config: &Config, readers: &Readers) -> Vec<Check> {
+    const WHAT: &str = "DATABASE_URL";
+    let view = match readers.postgres.look().await {
+        Ok(view) => view,
+        Err(error @ ClientError::Unauthorized { .. }) => {
+            return vec![Check::bad(
+                WHAT,
+                format!("{error}: correct the user and password (percent-encode special characters)"),
+            )];
+        }
+        Err(error) => return vec![Check::bad(WHAT, format!("{error}; {}", reach_advice(config)))],
+    };
+    let role = &view.role;
+    let mut checks = vec![Check::ok(WHAT, format!("PostgreSQL {} as role {}", view.version / 10_000, role.name))];
+    checks.extend(privileges(&view));
+    checks.push(match &view.worker_groups {
+        None => Check::bad(
+            "webapp tables",
+            "the webapp's migrations have not run in this database (is it the webapp's database?)",
+        ),
+        Some(groups) if groups.is_empty() => {
+            Check::bad("worker group", "none exists: set TRIGGER_BOOTSTRAP_ENABLED=1 on the webapp and redeploy it")
+        }
+        Some(groups) => Check::ok("worker group", groups[0].name.clone()),
+    });
+    checks
+}
+
+/// Railway's internal names resolve inside Railway only: the most frequent mistake.
+fn reach_advice(config: &Config) -> &'static str {
+    let url = config.database_url.as_ref().map(|u| u.expose()).unwrap_or_default();
+    if url.contains(".railway.internal") {
+        "*.railway.internal resolves inside Railway only: use DATABASE_PUBLIC_URL of the Postgres service"
+    } else {
+        "check host and port, and that the database accepts connections from here"
+    }
+}
+
+fn privileges(view: &DatabaseView) -> Vec<Check> {
+    let role = &view.role;
+    let mut checks = Vec::new();
+    if view.in_recovery {
+        checks.push(Check::bad("DATABASE_URL", "this server is a standby: use the primary"));
+    }
+    let logical = view.wal_level.value == "logical";
+    checks.push(match (logical, view.wal_level.source.as_str(), role.may_alter_system) {
+        (true, _, _) => Check::ok("wal_level", "logical"),
+        (_, "command line", _) => {
+            Check::bad("wal_level", "given on the server's command line: change the service's start command to wal_level=logical")
+        }
+        (_, _, true) => Check::ok("wal_level", format!("{}, and the role may change it", view.wal_level.value)),
+        _ => Check::bad(
+            "wal_level",
+            format!("role {} may not change it: use a superuser, or `grant alter system on parameter wal_level to {}` (15+)", role.name, role.name),
+        ),
+    });
+    checks.push(match &view.task_run {
+        None => Check::bad("public.\"TaskRun\"", "does not exist: the webapp's migrations have not run"),
+        Some(t) if t.owned => Check::ok("public.\"TaskRun\"", "owned by the role"),
+        Some(_) => Check::bad(
+            "public.\"TaskRun\"",
+            format!("role {} does not own it: use the owner or a superuser", role.name),
+        ),
+    });
+    checks
+}
+
+async fn digitalocean(desired: &Desired, readers: &Readers) -> Vec<Check> {
+    let client = &readers.digitalocean;
+    let mut checks = Vec::new();
+    match client.account().await {
+        Ok(account) if account.status == "locked" => {
+            checks.push(Check::bad("DigitalOcean account", "is locked: see the DigitalOcean console"));
+        }
+        Ok(account) => {
+            let limit = account.droplet_limit.map_or("unknown".to_owned(), |l| l.to_string());
+            checks.push(Check::ok("DigitalOcean account", format!("{}, droplet limit {limit}", account.status)));
+        }
+        Err(error @ ClientError::Unauthorized { .. }) => {
+            let fix = "make a token at cloud.digitalocean.com under API > Tokens";
+            return vec![Check::bad("DIGITALOCEAN_TOKEN", format!("{error}; {fix}"))];
+        }
+        Err(error) => checks.push(scope("account:read", &error)),
+    }
+    match client.droplets_by_tag(&desired.identity_tag()).await {
+        Ok(droplets) => checks.push(Check::ok("droplet:read", format!("{} droplets of ours", droplets.len()))),
+        Err(error) => checks.push(scope("droplet:read and tag:read", &error)),
+    }
+    match client.firewall(&desired.firewall_name()).await {
+        Ok(found) => checks.push(Check::ok(
+            "firewall:read",
+            if found.is_some() { "our firewall exists" } else { "no firewall of ours yet" },
+        )),
+        Err(error) => checks.push(scope("firewall:read", &error)),
+    }
+    match client.sizes().await {
+        Ok(sizes) => checks.push(sold(desired, &sizes)),
+        Err(error) => checks.push(scope("sizes:read", &error)),
+    }
+    match client.droplets_by_tag(&desired.predecessor_tag()).await {
+        Ok(old) if !old.is_empty() => {
+            let names: Vec<_> = old.iter().map(|d| format!("{} ({})", d.name, d.id)).collect();
+            let fix =
+                "they are never touched by this program: delete them in the console once the new supervisor serves";
+            checks.push(Check::bad(
+                "predecessor",
+                format!("droplets of the predecessor still bill: {}; {fix}", names.join(", ")),
+            ));
+        }
+        _ => {}
+    }
+    checks
+}
+
+fn scope(scope: &str, error: &ClientError) -> Check {
+    match error {
+        ClientError::Forbidden { .. } => Check::bad(
+            "DIGITALOCEAN_TOKEN",
+            format!("lacks the scope {scope}: make a token with the scopes listed in .env.example ({error})"),
+        ),
+        error => Check::bad("DigitalOcean", error.to_string()),
+    }
+}
+
+fn sold(desired: &Desired, sizes: &[Size]) -> Check {
+    let Some(size) = sizes.iter().find(|s| s.slug == desired.size) else {
+        return Check::bad("SUPERVISOR_SIZE", format!("DigitalOcean sells no size {}", desired.size));
+    };
+    if !size.regions.contains(&desired.region) {
+        let detail = format!("{} is not sold in {}; it is in: {}", size.slug, desired.region, size.regions.join(", "));
+        return Check::bad("SUPERVISOR_REGION", detail);
+    }
+    if size.price_monthly > desired.limits.max_monthly_usd {
+        let detail = format!(
+            "{} costs {} USD a month, the limit is {}",
+            size.slug, size.price_monthly, desired.limits.max_monthly_usd
+        );
+        return Check::bad("MAX_MONTHLY_USD", detail);
+    }
+    Check::ok(
+        "SUPERVISOR_SIZE",
+        format!("{} in {} costs {} USD a month", size.slug, desired.region, size.price_monthly),
+    )
+}

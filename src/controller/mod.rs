@@ -1,0 +1,379 @@
+//! What waits: the loop, observing, applying, the state file, the lock, the status.
+//!
+//! One cycle reads: observe → digest → plan → apply → record. Nothing in it waits for the world to
+//! become as wanted: a booting droplet or a restarting Postgres is looked at again in the next cycle.
+
+mod apply;
+pub mod daemon;
+pub mod doctor;
+pub mod observe;
+pub mod report;
+mod search;
+pub mod status;
+pub mod store;
+
+use crate::clients::{ClientError, Readers, Seam, Writers};
+use crate::config::Config;
+use crate::plan::action::Planned;
+use crate::plan::condition::{healthy, settle};
+use crate::plan::desired::Desired;
+use crate::plan::droplets::{View, views};
+use crate::plan::mode::{self, CheapLook, Shown};
+use crate::plan::observation::{Health, Observation};
+use crate::plan::state::{Mode, State};
+use crate::plan::{self, Plan};
+use crate::telemetry;
+use apply::Applier;
+use jiff::Timestamp;
+use observe::Memory;
+use status::{ActionReport, Budgets, Cycle, DropletStatus, Status};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use store::{Loaded, Store, StoreError};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Reads the world and says what remains to be done. The dry run ends here: it holds only readers.
+pub async fn propose(
+    readers: &Readers,
+    desired: &Desired,
+    state: &mut State,
+    memory: &mut Memory,
+    at: Timestamp,
+) -> (Observation, Plan) {
+    let seen = observe::observe(readers, desired, state, memory, at).await;
+    plan::digest(desired, state, &seen);
+    let plan = plan::plan(desired, state, &seen);
+    (seen, plan)
+}
+
+/// The reconciliation of one deployment.
+pub struct Controller {
+    config: Config,
+    readers: Readers,
+    writers: Writers,
+    store: Store,
+    state: State,
+    memory: Memory,
+    status: watch::Sender<Arc<Status>>,
+    /// Stops between two actions, never within one.
+    stop: CancellationToken,
+    seam: Seam,
+}
+
+/// When the next cycle is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    After(Duration),
+    /// Nothing to look at until somebody asks: disabled without cheap looks.
+    WhenAsked,
+}
+
+impl Controller {
+    /// Loads the state. The caller holds the store's lock.
+    pub fn open(
+        config: Config,
+        store: Store,
+        seam: Seam,
+        status: watch::Sender<Arc<Status>>,
+        stop: CancellationToken,
+    ) -> Result<Controller, OpenError> {
+        let readers = Readers::new(&config, &seam)?;
+        let (state, loaded) = store.load(&config.desired.identity_tag(), Timestamp::now())?;
+        report::loaded(&store, &loaded);
+        let mut controller = Controller {
+            writers: readers.writers(),
+            readers,
+            config,
+            store,
+            state,
+            memory: Memory::default(),
+            status,
+            stop,
+            seam,
+        };
+        controller.redact();
+        controller.publish(None, None);
+        Ok(controller)
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Takes a new configuration; everything is looked at anew.
+    pub fn reconfigure(&mut self, config: Config) -> Result<(), OpenError> {
+        if config.desired.identity_tag() != self.state.identity {
+            // Another deployment has another state; it is loaded, not mixed in.
+            let (state, loaded) = self.store.load(&config.desired.identity_tag(), Timestamp::now())?;
+            report::loaded(&self.store, &loaded);
+            self.state = state;
+        }
+        self.readers = Readers::new(&config, &self.seam)?;
+        self.writers = self.readers.writers();
+        self.config = config;
+        self.memory = Memory::default();
+        self.redact();
+        Ok(())
+    }
+
+    pub async fn save(&self) -> Result<(), StoreError> {
+        self.store.save(&self.state).await
+    }
+
+    pub async fn resume(&mut self) -> Result<(), StoreError> {
+        mode::wake(&mut self.state);
+        self.publish(None, None);
+        self.save().await
+    }
+
+    pub async fn pause(&mut self) -> Result<(), StoreError> {
+        mode::pause(&mut self.state, Timestamp::now());
+        self.publish(None, None);
+        self.save().await
+    }
+
+    /// One cycle at this time. An error means that the state could not be saved; then nothing was done
+    /// after that, and the next cycle tries again.
+    pub async fn cycle(&mut self, at: Timestamp) -> Result<Next, StoreError> {
+        let desired = self.config.desired.clone();
+        if let Some(why) = mode::begin(&desired, &mut self.state) {
+            tracing::info!(reason = why, "woken from the disabled mode: {why}");
+            self.save().await?;
+        }
+        if mode::shown(&desired, &self.state) == Shown::Disabled {
+            return self.cheap_look(&desired).await;
+        }
+        self.full_cycle(&desired, at).await
+    }
+
+    async fn full_cycle(&mut self, desired: &Desired, at: Timestamp) -> Result<Next, StoreError> {
+        let begun = Instant::now();
+        self.state.cycle += 1;
+        let (seen, plan) = propose(&self.readers, desired, &mut self.state, &mut self.memory, at).await;
+        self.redact_seen(&seen);
+        let before = std::mem::take(&mut self.state.conditions);
+        self.state.conditions = settle(plan.findings.clone(), &before, at);
+        let healthy = healthy(&self.state.conditions);
+        let may_change = mode::shown(desired, &self.state) == Shown::Active;
+        let actions = match may_change {
+            true => self.apply(desired, &plan.actions, at).await?,
+            false => plan.actions.iter().map(ActionReport::planned).collect(),
+        };
+        let cycle = Cycle {
+            number: self.state.cycle,
+            started_at: at,
+            duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            actions,
+        };
+        let droplet = self.end_of_cycle(desired, &seen, healthy);
+        self.save().await?;
+        let next = self.next(&plan, may_change);
+        report::cycle(&self.state, &before, &cycle, &plan, healthy, mode::shown(desired, &self.state));
+        self.publish_cycle(cycle, plan, droplet, healthy, &seen, next);
+        Ok(next)
+    }
+
+    /// Counts the cycle, perhaps disables, and says which droplet does the service.
+    fn end_of_cycle(&mut self, desired: &Desired, seen: &Observation, healthy: bool) -> Option<DropletStatus> {
+        let state = self.state.clone();
+        let all = views(desired, &state, seen, None);
+        let current = all.iter().filter(|v| !v.is_going()).max_by_key(|v| v.rank());
+        let disabled = mode::end(desired, &mut self.state, healthy, current, seen);
+        if disabled {
+            tracing::info!(
+                healthy_cycles = self.state.healthy_cycles,
+                "disabled after {} healthy cycles in a row; it ends by resume, a changed configuration, or the supervisor's death",
+                self.state.healthy_cycles
+            );
+        }
+        current.map(|view| shown_droplet(view, seen))
+    }
+
+    async fn apply(
+        &mut self,
+        desired: &Desired,
+        planned: &[Planned],
+        now: Timestamp,
+    ) -> Result<Vec<ActionReport>, StoreError> {
+        let mut reports = Vec::new();
+        for planned in planned {
+            if self.stop.is_cancelled() {
+                tracing::info!(action = %planned.action, "stopping: left for the next start");
+                break;
+            }
+            let begun = Instant::now();
+            let applier = Applier { writers: &self.writers, store: &self.store, desired, now };
+            let done = applier.apply(&mut self.state, &planned.action).await?;
+            let report = ActionReport {
+                outcome: Some(done.outcome),
+                request_id: done.request_id,
+                duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+                ..ActionReport::planned(planned)
+            };
+            report::action(&planned.action, &report);
+            self.forget_after(planned);
+            reports.push(report);
+        }
+        Ok(reports)
+    }
+
+    /// What an action touched is looked at again, not remembered.
+    fn forget_after(&mut self, planned: &Planned) {
+        use crate::plan::action::Action;
+        match &planned.action {
+            Action::CreateFirewall { .. } | Action::UpdateFirewall { .. } => self.memory.forget_firewall(),
+            Action::CreateDroplet { .. } => self.memory.forget_account(),
+            Action::RestartPostgres { .. } => self.memory.forget_railway(),
+            _ => {}
+        }
+    }
+
+    fn next(&self, plan: &Plan, may_change: bool) -> Next {
+        let times = &self.config.desired.times;
+        match &self.state.mode {
+            Mode::Disabled { .. } => times.disabled_check_interval.map_or(Next::WhenAsked, Next::After),
+            _ if plan.in_progress && may_change => Next::After(times.progress_interval.min(times.check_interval)),
+            _ => Next::After(times.check_interval),
+        }
+    }
+
+    /// Disabled: the health endpoint and the heartbeat, no Railway, no DigitalOcean.
+    async fn cheap_look(&mut self, desired: &Desired) -> Result<Next, StoreError> {
+        let times = &desired.times;
+        let idle = times.disabled_check_interval.map_or(Next::WhenAsked, Next::After);
+        let Mode::Disabled { droplet: Some(watched), .. } = self.state.mode.clone() else {
+            self.publish(None, Some(idle));
+            return Ok(idle);
+        };
+        if times.disabled_check_interval.is_none() {
+            self.publish(None, Some(idle));
+            return Ok(idle);
+        }
+        let (health, heartbeat) =
+            tokio::join!(self.readers.trigger.health(&watched.ip), self.readers.postgres.heartbeat_age(&watched.name),);
+        let stale = times.heartbeat_stale_after.as_secs_f64();
+        let look = match (&health, &heartbeat) {
+            (_, Err(_)) => CheapLook::Unknown,
+            (_, Ok(Some(age))) if *age <= stale => CheapLook::Alive,
+            (Health::Failed(_), Ok(_)) => CheapLook::Dead,
+            // It answers and sends no heartbeats: the webapp may be down, which is not its fault; but a
+            // full cycle can tell.
+            (Health::Ok, Ok(_)) => CheapLook::Dead,
+        };
+        let woken = mode::cheap_look(desired, &mut self.state, look);
+        tracing::info!(droplet = watched.name, ?look, woken, "disabled: looked at the supervisor");
+        self.save().await?;
+        let next = match (woken, look) {
+            (true, _) => Next::After(Duration::ZERO),
+            // Suspicious: look again soon, so that a death is certain within seconds, not hours.
+            (false, CheapLook::Dead) => Next::After(times.progress_interval),
+            _ => idle,
+        };
+        self.publish(None, Some(next));
+        Ok(next)
+    }
+
+    fn publish_cycle(
+        &mut self,
+        cycle: Cycle,
+        plan: Plan,
+        droplet: Option<DropletStatus>,
+        healthy: bool,
+        seen: &Observation,
+        next: Next,
+    ) {
+        let mut status = self.base_status(Some(next));
+        status.healthy = healthy;
+        status.held = plan.held;
+        status.droplet = droplet;
+        report::metrics(&status, &cycle, seen);
+        status.cycle = Some(cycle);
+        self.status.send_replace(Arc::new(status));
+    }
+
+    /// Publishes a change of mode without a cycle; what the last cycle saw stays.
+    fn publish(&mut self, cycle: Option<Cycle>, next: Option<Next>) {
+        let last = self.status.borrow().clone();
+        let mut status = self.base_status(next);
+        status.cycle = cycle.or_else(|| last.cycle.clone());
+        status.held.clone_from(&last.held);
+        status.droplet.clone_from(&last.droplet);
+        // What was proven before disabling still is what is known; a resumed one must prove itself anew.
+        status.healthy = last.healthy && status.mode == last.mode;
+        self.status.send_replace(Arc::new(status));
+    }
+
+    fn base_status(&self, next: Option<Next>) -> Status {
+        let mode = mode::shown(&self.config.desired, &self.state);
+        let mode_reason = match &self.state.mode {
+            _ if mode == Shown::Inactive => Some("IS_ACTIVE=false: observes and plans, changes nothing".to_owned()),
+            Mode::Disabled { reason, since, .. } => Some(format!("{reason}, since {since}")),
+            Mode::Paused { since } => Some(format!("paused by a person, since {since}")),
+            Mode::Active => None,
+        };
+        Status {
+            mode_reason,
+            healthy_cycles: self.state.healthy_cycles,
+            conditions: self.state.conditions.clone(),
+            next_cycle_at: match next {
+                Some(Next::After(pause)) => Some(Timestamp::now() + plan::signed(pause)),
+                _ => None,
+            },
+            budget: Budgets {
+                railway: self.readers.railway.budget(),
+                digitalocean: self.readers.digitalocean.budget(),
+            },
+            warnings: self.config.warnings.clone(),
+            ..Status::starting(mode)
+        }
+    }
+
+    /// Values that must not reach a log, as far as they are known now.
+    fn redact(&self) {
+        self.config.secrets().iter().for_each(telemetry::redact);
+        let held = [self.state.token.as_ref().map(|t| &t.value), self.state.pending_token.as_ref().map(|t| &t.value)];
+        held.into_iter().flatten().for_each(telemetry::redact);
+    }
+
+    fn redact_seen(&self, seen: &Observation) {
+        self.redact();
+        let managed = seen.railway.known().and_then(|view| view.managed_secret.as_ref());
+        managed.into_iter().for_each(telemetry::redact);
+    }
+}
+
+fn shown_droplet(view: &View<'_>, seen: &Observation) -> DropletStatus {
+    let sizes = seen.sizes.known().map(Vec::as_slice).unwrap_or_default();
+    DropletStatus {
+        id: view.droplet.id,
+        name: view.droplet.name.clone(),
+        ip: view.droplet.ip.clone(),
+        size: view.droplet.size.clone(),
+        price_monthly: sizes.iter().find(|s| s.slug == view.droplet.size).map(|s| s.price_monthly),
+    }
+}
+
+/// Why a controller could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+/// How the state came to be, as one sentence.
+pub fn describe(loaded: &Loaded) -> String {
+    match loaded {
+        Loaded::Fresh => "no state yet: starting from what the world shows".to_owned(),
+        Loaded::Read => "state read".to_owned(),
+        Loaded::FromBackup { why } => format!("the state file could not be used ({why}); took its backup"),
+        Loaded::Imported { token: true } => "took the worker token from the predecessor's state file".to_owned(),
+        Loaded::Imported { token: false } => "found the predecessor's state file; it holds no usable token".to_owned(),
+    }
+}

@@ -1,0 +1,246 @@
+//! The state file: versioned, atomic, fsynced, readable by its owner only, with the one before kept.
+//!
+//! A torn file falls back to the backup. A foreign or newer one is refused: guessing could make a
+//! second droplet. The predecessor's file is imported once, for its token.
+
+use crate::clients::seam::{Point, Seam};
+use crate::plan::secret::Secret;
+use crate::plan::state::{CachedToken, State, TokenSource, VERSION};
+use crate::plan::token::is_token;
+use jiff::Timestamp;
+use serde::Deserialize;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Where the predecessor kept its state.
+pub const PREDECESSOR_FILE: &str = "/tmp/ops-controller-state.json";
+
+#[derive(Debug, Error)]
+pub enum StoreError {
+    #[error("state file {path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error(
+        "state file {path} was written by a newer version (layout {found}, this program knows {VERSION}): run that version, or `ops-controller reset`"
+    )]
+    Newer { path: PathBuf, found: u64 },
+    #[error(
+        "state file {path} belongs to another deployment ({found}): point STATE_FILE elsewhere, or `ops-controller reset`"
+    )]
+    Foreign { path: PathBuf, found: String },
+    #[error(
+        "state file {path} and its backup cannot be read ({why}): restore one, or `ops-controller reset` (droplets of ours are found again by their tag)"
+    )]
+    Torn { path: PathBuf, why: String },
+    #[error("another instance holds {path}")]
+    Locked { path: PathBuf },
+}
+
+/// How the state came to be, for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Loaded {
+    Fresh,
+    Read,
+    /// The file was torn; the one before it was taken.
+    FromBackup {
+        why: String,
+    },
+    /// Nothing of ours yet, and the predecessor left a file.
+    Imported {
+        token: bool,
+    },
+}
+
+/// The file, its backup and the lock beside it.
+#[derive(Clone)]
+pub struct Store {
+    path: PathBuf,
+    seam: Seam,
+    predecessor: PathBuf,
+}
+
+impl Store {
+    pub fn new(path: impl Into<PathBuf>, seam: Seam) -> Store {
+        Store { path: path.into(), seam, predecessor: PREDECESSOR_FILE.into() }
+    }
+
+    /// Looks for the predecessor's file elsewhere than in /tmp.
+    pub fn with_predecessor(mut self, path: impl Into<PathBuf>) -> Store {
+        self.predecessor = path.into();
+        self
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn backup(&self) -> PathBuf {
+        self.beside("bak")
+    }
+
+    /// The socket by which commands on the same machine reach the running daemon.
+    pub fn socket(&self) -> PathBuf {
+        self.beside("sock")
+    }
+
+    fn beside(&self, ending: &str) -> PathBuf {
+        let mut name = self.path.file_name().unwrap_or_default().to_owned();
+        name.push(".");
+        name.push(ending);
+        self.path.with_file_name(name)
+    }
+
+    /// The single instance's lock; held as long as the value lives, freed by the kernel on death.
+    pub fn lock(&self) -> Result<Lock, StoreError> {
+        self.make_folder()?;
+        let path = self.beside("lock");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|source| StoreError::Io { path: path.clone(), source })?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock { _file: file }),
+            Err(fs::TryLockError::WouldBlock) => Err(StoreError::Locked { path }),
+            Err(fs::TryLockError::Error(source)) => Err(StoreError::Io { path, source }),
+        }
+    }
+
+    fn make_folder(&self) -> Result<(), StoreError> {
+        match self.path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => {
+                fs::create_dir_all(folder).map_err(|source| StoreError::Io { path: folder.to_owned(), source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The state for this identity.
+    pub fn load(&self, identity: &str, now: Timestamp) -> Result<(State, Loaded), StoreError> {
+        match read(&self.path, identity) {
+            Ok(Some(state)) => Ok((state, Loaded::Read)),
+            Ok(None) => match read(&self.backup(), identity) {
+                // A crash between two renames leaves only the backup.
+                Ok(Some(state)) => Ok((state, Loaded::FromBackup { why: "the file itself is missing".into() })),
+                Ok(None) => Ok(self.import(identity, now)),
+                Err(error) => Err(error),
+            },
+            Err(StoreError::Torn { why, .. }) => match read(&self.backup(), identity) {
+                Ok(Some(state)) => Ok((state, Loaded::FromBackup { why })),
+                Ok(None) | Err(StoreError::Torn { .. }) => Err(StoreError::Torn { path: self.path.clone(), why }),
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the worker token out of the predecessor's file: it may be in no log any more.
+    fn import(&self, identity: &str, now: Timestamp) -> (State, Loaded) {
+        #[derive(Deserialize)]
+        struct Old {
+            config_cache: Option<OldCache>,
+        }
+        #[derive(Deserialize)]
+        struct OldCache {
+            #[serde(rename = "TRIGGER_WORKER_TOKEN")]
+            token: Option<String>,
+        }
+        let mut state = State::new(identity);
+        let Ok(text) = fs::read(&self.predecessor) else { return (state, Loaded::Fresh) };
+        let old: Option<Old> = serde_json::from_slice(&text).ok();
+        let token = old.and_then(|o| o.config_cache).and_then(|c| c.token).filter(|t| is_token(t));
+        state.token =
+            token.map(|t| CachedToken { value: Secret::new(t), source: TokenSource::Imported, found_at: now });
+        let token = state.token.is_some();
+        (state, Loaded::Imported { token })
+    }
+
+    /// Replaces the file; the one before becomes the backup. Returns when both are on the disk.
+    pub async fn save(&self, state: &State) -> Result<(), StoreError> {
+        let io = |source| StoreError::Io { path: self.path.clone(), source };
+        self.make_folder()?;
+        self.seam.reach(|| Point::BeforeWrite).await;
+        let text = serde_json::to_vec_pretty(state).map_err(|e| io(io::Error::other(e)))?;
+        let folder = self.path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut file = tempfile::Builder::new().prefix(".state-").tempfile_in(folder).map_err(io)?;
+        file.as_file().set_permissions(fs::Permissions::from_mode(0o600)).map_err(io)?;
+        file.write_all(&text).and_then(|()| file.write_all(b"\n")).map_err(io)?;
+        file.as_file().sync_all().map_err(io)?;
+        self.seam.reach(|| Point::Written).await;
+        self.keep_backup().map_err(io)?;
+        file.persist(&self.path).map_err(|e| io(e.error))?;
+        File::open(folder).and_then(|f| f.sync_all()).map_err(io)?;
+        self.seam.reach(|| Point::Renamed).await;
+        Ok(())
+    }
+
+    /// A second name for the present file, put in place by one rename: at no time is there neither.
+    fn keep_backup(&self) -> io::Result<()> {
+        if !self.path.exists() {
+            return Ok(());
+        }
+        let step = self.beside("bak.new");
+        match fs::remove_file(&step) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        match fs::hard_link(&self.path, &step) {
+            Ok(()) => {}
+            // Some volumes know no hard links.
+            Err(_) => fs::copy(&self.path, &step).map(|_| ())?,
+        }
+        fs::rename(&step, self.backup())
+    }
+
+    /// Sets the state aside; returns where it went, when there was one.
+    pub fn reset(&self, now: Timestamp) -> Result<Option<PathBuf>, StoreError> {
+        let io = |source| StoreError::Io { path: self.path.clone(), source };
+        match fs::remove_file(self.backup()) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io(e)),
+            _ => {}
+        }
+        if !self.path.exists() {
+            return Ok(None);
+        }
+        let aside = self.beside(&format!("reset-{}", now.as_second()));
+        fs::rename(&self.path, &aside).map_err(io)?;
+        Ok(Some(aside))
+    }
+}
+
+/// Held while it lives.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+fn read(path: &Path, identity: &str) -> Result<Option<State>, StoreError> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(StoreError::Io { path: path.to_owned(), source }),
+    };
+    let torn = |why: &str| StoreError::Torn { path: path.to_owned(), why: why.to_owned() };
+    #[derive(Deserialize)]
+    struct Head {
+        version: Option<u64>,
+        identity: Option<String>,
+    }
+    let head: Head = serde_json::from_slice(&text).map_err(|_| torn("not whole JSON"))?;
+    match head.version {
+        None => return Err(torn("no version: not a state file of this program")),
+        Some(found) if found > u64::from(VERSION) => return Err(StoreError::Newer { path: path.to_owned(), found }),
+        Some(_) => {}
+    }
+    if let Some(found) = head.identity.filter(|found| found != identity) {
+        return Err(StoreError::Foreign { path: path.to_owned(), found });
+    }
+    // The position is enough to find the place; the text around it may be a token.
+    let state = serde_json::from_slice(&text)
+        .map_err(|e| torn(&format!("unexpected content at line {} column {}", e.line(), e.column())))?;
+    Ok(Some(state))
+}
