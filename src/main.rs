@@ -1,13 +1,37 @@
-//! The command line.
+//! The command line: parses, calls one function per command, prints, exits.
+//!
+//! Exit codes: 0 done · 1 error · 2 `plan --detailed-exitcode` with changes pending · 64 usage ·
+//! 75 try later (rate limit) · 78 configuration.
 
-fn main() {
-    let mut args = std::env::args().skip(1);
-    if args.next().as_deref() == Some("sandbox-droplet") {
-        std::process::exit(sandbox_droplet(args));
-    }
-}
+mod cli;
 
-#[tokio::main(flavor = "current_thread")]
-async fn sandbox_droplet(args: impl Iterator<Item = String>) -> i32 {
-    ops_controller::sandbox::droplet::main(args).await
+use clap::Parser;
+use cli::{Cli, Command};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Everything this program writes holds, or lies beside, secrets.
+    // SAFETY: umask only sets a number of this process, and no other thread runs yet.
+    unsafe { libc::umask(0o077) };
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { cli::USAGE } else { 0 });
+        }
+    };
+    let command = cli.command.unwrap_or(Command::Run);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("the runtime could not be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    // Fails only when a provider is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let code = runtime.block_on(cli::dispatch(command));
+    // A blocked reader of standard input must not keep the process alive.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(100));
+    ExitCode::from(code)
 }

@@ -5,6 +5,7 @@
 
 mod apply;
 pub mod daemon;
+pub mod destroy;
 pub mod doctor;
 pub mod observe;
 pub mod report;

@@ -164,6 +164,11 @@ impl Sandbox {
 
     /// Ends every process and listener that was started.
     pub async fn stop(self) {
+        self.halt().await;
+    }
+
+    /// The same for a shared sandbox.
+    pub async fn halt(&self) {
         self.digitalocean.stop().await;
         self.railway.stop().await;
         self.webapp.stop().await;

@@ -1,0 +1,113 @@
+//! `run`: listener, signals, daemon. The listener comes first, so that a container is seen to live.
+
+use super::{CONFIGURATION, DONE, configuration, failed};
+use ops_controller::clients::Seam;
+use ops_controller::config::{Config, ConfigError};
+use ops_controller::controller::daemon::{Controls, Daemon, Request};
+use ops_controller::controller::store::Store;
+use ops_controller::http::{self, Writes};
+use ops_controller::telemetry::{self, Telemetry, metrics};
+use std::os::unix::fs::PermissionsExt;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+
+pub async fn run() -> u8 {
+    let config = match configuration() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let telemetry = telemetry::init(config.log_format, &config.log_level, &config.secrets());
+    serve(config, Config::from_env, telemetry, |_| {}).await
+}
+
+/// Runs a daemon until a signal ends it. `started` is given the controls and the HTTP address.
+pub async fn serve(
+    config: Config,
+    reload: impl Fn() -> Result<Config, ConfigError> + Send + 'static,
+    telemetry: Telemetry,
+    started: impl FnOnce((Controls, std::net::SocketAddr)),
+) -> u8 {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let listener = match TcpListener::bind(config.listen_addr).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(address = %config.listen_addr, %error, "LISTEN_ADDR {} cannot be used: {error}", config.listen_addr);
+            return CONFIGURATION;
+        }
+    };
+    let address = listener.local_addr().unwrap_or(config.listen_addr);
+    let reload = move || {
+        let config = reload()?;
+        // A level that cannot be parsed was refused with the configuration.
+        let _ = telemetry.set_level(&config.log_level);
+        Ok(config)
+    };
+    let daemon = Daemon::new(config.clone(), reload, Seam::default());
+    let controls = daemon.controls();
+    let routes = http::router(controls.clone(), Some(metrics::install()), writes(&config));
+    let server = tokio::spawn(http::serve(listener, routes, controls.clone()));
+    tokio::spawn(signals(controls.clone()));
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"), %address, state_file = %config.state_file.display(),
+        "ops-controller {} listens on http://{address}", env!("CARGO_PKG_VERSION")
+    );
+    started((controls.clone(), address));
+    let socket_controls = controls.clone();
+    let result = daemon.run(move |store| open_socket(store, socket_controls)).await;
+    controls.stop.cancel();
+    let _ = server.await;
+    match result {
+        Ok(()) => DONE,
+        Err(error) => {
+            tracing::error!(%error, "{error}");
+            failed(&error)
+        }
+    }
+}
+
+fn writes(config: &Config) -> Writes {
+    match &config.api_token {
+        _ if !config.listen_addr.ip().is_loopback() => Writes::NotLocal,
+        Some(token) => Writes::WithToken(token.clone()),
+        None => Writes::NoToken,
+    }
+}
+
+/// The socket for commands on this machine. Without it everything works but those commands.
+fn open_socket(store: &Store, controls: Controls) {
+    let path = store.socket();
+    // Left behind by a killed process; the lock says that nobody uses it.
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path).and_then(|listener| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(listener)
+    });
+    match listener {
+        Ok(listener) => {
+            let routes = http::router(controls.clone(), None, Writes::Socket);
+            tokio::spawn(async move {
+                let _ = http::serve_socket(listener, routes, controls).await;
+                let _ = std::fs::remove_file(&path);
+            });
+        }
+        Err(error) => tracing::warn!(path = %path.display(), %error, "no socket for local commands"),
+    }
+}
+
+async fn signals(controls: Controls) {
+    let streams = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = streams else {
+        tracing::error!("signals cannot be received");
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); break }
+            _ = interrupt.recv() => { tracing::info!("interrupted: stopping"); break }
+            _ = hangup.recv() => controls.ask(Request::Reload),
+        }
+    }
+    controls.stop.cancel();
+}

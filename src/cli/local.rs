@@ -1,0 +1,37 @@
+//! Talks to the daemon on this machine, through the socket beside its state file.
+
+use ops_controller::config::Config;
+use ops_controller::controller::store::Store;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A daemon answers from memory.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+pub fn store(config: &Config) -> Store {
+    Store::new(&config.state_file, ops_controller::clients::Seam::default())
+}
+
+/// The body of a 2xx answer; `None` when no daemon runs on this state file.
+pub async fn get(config: &Config, path: &str) -> Option<Vec<u8>> {
+    let answer = client(store(config).socket())?.get(url(path)).send().await.ok()?;
+    Some(answer.error_for_status().ok()?.bytes().await.ok()?.to_vec())
+}
+
+/// `None` when no daemon runs; else whether it accepted.
+pub async fn post(config: &Config, path: &str) -> Option<Result<(), String>> {
+    let answer = client(store(config).socket())?.post(url(path)).send().await.ok()?;
+    let status = answer.status();
+    let text = answer.text().await.unwrap_or_default();
+    Some(if status.is_success() { Ok(()) } else { Err(text) })
+}
+
+fn url(path: &str) -> String {
+    format!("http://localhost{path}")
+}
+
+fn client(socket: PathBuf) -> Option<reqwest::Client> {
+    let exists = socket.exists();
+    let client = reqwest::Client::builder().unix_socket(socket).no_proxy().timeout(TIMEOUT).build().ok()?;
+    exists.then_some(client)
+}

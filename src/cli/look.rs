@@ -1,0 +1,224 @@
+//! The commands that only look: plan, status, why, doctor, config, healthcheck.
+
+use super::{CHANGES_PENDING, DONE, ERROR, TRY_LATER, failed, local, quiet_configuration};
+use jiff::Timestamp;
+use ops_controller::clients::{Readers, Seam};
+use ops_controller::config::Config;
+use ops_controller::controller::observe::Memory;
+use ops_controller::controller::status::why as explain;
+use ops_controller::controller::{doctor as checks, propose};
+use ops_controller::plan::Plan;
+use ops_controller::plan::condition::{Condition, Status, settle};
+use ops_controller::plan::state::State;
+use ops_controller::telemetry::redact_text;
+use serde_json::{Value, json};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// A fresh look at everything. Holds only readers, so it cannot change anything.
+async fn look(config: &Config) -> Result<(Plan, Vec<Condition>, State), Box<dyn std::error::Error>> {
+    let now = Timestamp::now();
+    let readers = Readers::new(config, &Seam::default())?;
+    let (mut state, _) = local::store(config).load(&config.desired.identity_tag(), now)?;
+    let before = state.conditions.clone();
+    let (_, plan) = propose(&readers, &config.desired, &mut state, &mut Memory::default(), now).await;
+    let conditions = settle(plan.findings.clone(), &before, now);
+    Ok((plan, conditions, state))
+}
+
+pub async fn plan(json: bool, detailed_exitcode: bool) -> u8 {
+    let config = match quiet_configuration() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let (plan, conditions, _) = match look(&config).await {
+        Ok(looked) => looked,
+        Err(error) => return failed(error.as_ref()),
+    };
+    let text = if json { plan_json(&plan, &conditions) } else { plan_text(&plan, &conditions) };
+    print!("{}", redact_text(&text));
+    let unseen: Vec<_> = conditions.iter().filter(|c| c.status == Status::Unknown && !c.advisory).collect();
+    if let Some(first) = unseen.first() {
+        eprintln!("the plan is incomplete: {}", redact_text(&first.message));
+        let later = unseen.iter().any(|c| c.message.contains("limits the rate"));
+        return if later { TRY_LATER } else { ERROR };
+    }
+    match detailed_exitcode && !plan.actions.is_empty() {
+        true => CHANGES_PENDING,
+        false => DONE,
+    }
+}
+
+fn plan_text(plan: &Plan, conditions: &[Condition]) -> String {
+    let mut lines = Vec::new();
+    for planned in &plan.actions {
+        lines.push(format!("+ {}", planned.action));
+        lines.push(format!("    because  {}", planned.reason));
+        if let Some(usd) = planned.monthly_usd {
+            lines.push(format!("    cost     {usd:+} USD a month"));
+        }
+        lines.push(format!("    downtime {}", planned.action.downtime()));
+    }
+    for held in &plan.held {
+        lines.push(format!("- held: {}", held.action));
+        lines.push(format!("    by       {}: {}", held.by, held.why));
+    }
+    if plan.is_settled() {
+        lines.push("nothing to do".to_owned());
+    } else {
+        lines.push(format!("{} to do now, {} held; later cycles may add more", plan.actions.len(), plan.held.len()));
+        lines.push(format!("change of the monthly bill: {:+} USD", monthly(plan)));
+    }
+    let open: Vec<_> = conditions.iter().filter(|c| c.status != Status::True).collect();
+    if !open.is_empty() {
+        lines.push(String::new());
+        lines.push(explain(conditions, &[]).trim_end().to_owned());
+    }
+    lines.join("\n") + "\n"
+}
+
+fn monthly(plan: &Plan) -> f64 {
+    plan.actions.iter().filter_map(|p| p.monthly_usd).sum()
+}
+
+fn plan_json(plan: &Plan, conditions: &[Condition]) -> String {
+    let actions: Vec<Value> = plan
+        .actions
+        .iter()
+        .map(|p| {
+            json!({
+                "key": p.action.key(),
+                "action": p.action.to_string(),
+                "resource": p.action.resource(),
+                "reason": p.reason,
+                "monthly_usd": p.monthly_usd,
+                "downtime": p.action.downtime(),
+            })
+        })
+        .collect();
+    let value = json!({
+        "actions": actions,
+        "held": plan.held,
+        "conditions": conditions,
+        "monthly_usd": monthly(plan),
+        "in_progress": plan.in_progress,
+    });
+    format!("{value:#}\n")
+}
+
+pub async fn status() -> u8 {
+    let config = match quiet_configuration() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let Some(body) = local::get(&config, "/status").await else { return no_daemon(&config) };
+    match serde_json::from_slice::<Value>(&body) {
+        Ok(value) => {
+            println!("{value:#}");
+            DONE
+        }
+        Err(_) => no_daemon(&config),
+    }
+}
+
+fn no_daemon(config: &Config) -> u8 {
+    let path = config.state_file.display();
+    eprintln!("no daemon runs with STATE_FILE {path}; start one with `ops-controller run`");
+    ERROR
+}
+
+/// From the daemon when one runs; else from a fresh look.
+pub async fn why() -> u8 {
+    let config = match quiet_configuration() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let (conditions, held) = match local::get(&config, "/status").await.and_then(|b| serde_json::from_slice(&b).ok()) {
+        Some(Shown { conditions, held, mode, mode_reason }) => {
+            if let Some(reason) = mode_reason {
+                println!("{mode}: {reason}");
+            }
+            (conditions, held)
+        }
+        None => match look(&config).await {
+            Ok((plan, conditions, _)) => (conditions, plan.held),
+            Err(error) => return failed(error.as_ref()),
+        },
+    };
+    print!("{}", redact_text(&explain(&conditions, &held)));
+    if ops_controller::plan::condition::healthy(&conditions) { DONE } else { ERROR }
+}
+
+/// The part of a status that `why` needs.
+#[derive(serde::Deserialize)]
+struct Shown {
+    mode: String,
+    mode_reason: Option<String>,
+    conditions: Vec<Condition>,
+    held: Vec<ops_controller::plan::action::Held>,
+}
+
+pub async fn doctor() -> u8 {
+    let config = match quiet_configuration() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let readers = match Readers::new(&config, &Seam::default()) {
+        Ok(readers) => readers,
+        Err(error) => return failed(&error as &(dyn std::error::Error + 'static)),
+    };
+    let checks = checks::run(&config, &readers).await;
+    for check in &checks {
+        let mark = if check.ok { "ok " } else { "BAD" };
+        println!("{mark} {}: {}", check.what, redact_text(&check.detail));
+    }
+    let bad = checks.iter().filter(|c| !c.ok).count();
+    match bad {
+        0 => println!("all {} checks passed", checks.len()),
+        n => println!("{n} of {} checks failed", checks.len()),
+    }
+    if bad == 0 { DONE } else { ERROR }
+}
+
+pub fn config() -> u8 {
+    let config = match quiet_configuration() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let width = config.effective.iter().map(|e| e.name.len()).max().unwrap_or_default();
+    for setting in &config.effective {
+        println!("{:width$}  {}  ({})", setting.name, setting.shown, setting.origin);
+    }
+    DONE
+}
+
+pub async fn healthcheck() -> u8 {
+    // Only the address is needed: a container must not look sick because of another variable.
+    let address = std::env::var("LISTEN_ADDR").ok().filter(|a| !a.is_empty());
+    let address = address.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    let Ok(mut address) = address.parse::<std::net::SocketAddr>() else {
+        eprintln!("LISTEN_ADDR must be an address and port such as 127.0.0.1:8080");
+        return super::CONFIGURATION;
+    };
+    if address.ip().is_unspecified() {
+        let local: IpAddr =
+            if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+        address.set_ip(local);
+    }
+    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(4)).build();
+    let answer = match client {
+        Ok(client) => client.get(format!("http://{address}/readyz")).send().await,
+        Err(error) => Err(error),
+    };
+    match answer {
+        Ok(answer) if answer.status().is_success() => DONE,
+        Ok(answer) => {
+            eprintln!("http://{address}/readyz answered {}", answer.status().as_u16());
+            ERROR
+        }
+        Err(_) => {
+            eprintln!("nothing answers on http://{address}/readyz");
+            ERROR
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The commands, their arguments and help texts; each is one function in a file of its own kind.
+
+mod change;
+mod daemon;
+mod local;
+mod look;
+mod sandbox;
+
+use clap::{Parser, Subcommand};
+use ops_controller::clients::ClientError;
+use ops_controller::config::Config;
+
+pub const DONE: u8 = 0;
+pub const ERROR: u8 = 1;
+pub const CHANGES_PENDING: u8 = 2;
+pub const USAGE: u8 = 64;
+pub const TRY_LATER: u8 = 75;
+pub const CONFIGURATION: u8 = 78;
+
+/// Keeps a self-hosted Trigger.dev on Railway, PostgreSQL and DigitalOcean working.
+///
+/// Configured by environment variables: see `ops-controller config` and .env.example.
+/// To try it without any account: `ops-controller sandbox`.
+#[derive(Parser)]
+#[command(name = "ops-controller", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 changes pending (plan --detailed-exitcode), 64 usage, \
+                          75 try later (rate limit), 78 configuration.";
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run the daemon (the default)
+    Run,
+    /// Show what would be done, and change nothing
+    Plan {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Exit 2 when changes are pending
+        #[arg(long)]
+        detailed_exitcode: bool,
+    },
+    /// Run one cycle and exit
+    Once,
+    /// Show the running daemon's status as JSON
+    Status,
+    /// Say why it is not healthy: one line for each condition that is not True, with the fix
+    Why,
+    /// Check each token, id, name and privilege, read-only
+    Doctor,
+    /// Show every setting and where it comes from; secrets only as set or unset
+    Config,
+    /// End the paused or the auto-disabled mode
+    Resume,
+    /// Change nothing until resumed
+    Pause,
+    /// Set the state file aside and begin anew (droplets of ours are found again by their tag)
+    Reset,
+    /// Delete everything of ours: droplets, firewall, tag
+    Destroy {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Exit 0 when the daemon answers /healthz (for Docker)
+    Healthcheck,
+    /// Run the daemon against simulated clouds on this machine; needs no account
+    Sandbox {
+        /// Cause trouble once everything is healthy; may be given several times
+        #[arg(long = "break", value_name = "NAME")]
+        breaks: Vec<String>,
+        /// Stop at the first moment at which everything is healthy (and healed, after --break)
+        #[arg(long)]
+        until_healthy: bool,
+    },
+    #[command(hide = true)]
+    SandboxDroplet { arguments: Vec<String> },
+}
+
+pub async fn dispatch(command: Command) -> u8 {
+    match command {
+        Command::Run => daemon::run().await,
+        Command::Plan { json, detailed_exitcode } => look::plan(json, detailed_exitcode).await,
+        Command::Once => change::once().await,
+        Command::Status => look::status().await,
+        Command::Why => look::why().await,
+        Command::Doctor => look::doctor().await,
+        Command::Config => look::config(),
+        Command::Resume => change::ask("resume").await,
+        Command::Pause => change::ask("pause").await,
+        Command::Reset => change::reset().await,
+        Command::Destroy { yes } => change::destroy(yes).await,
+        Command::Healthcheck => look::healthcheck().await,
+        Command::Sandbox { breaks, until_healthy } => sandbox::run(breaks, until_healthy).await,
+        Command::SandboxDroplet { arguments } => {
+            let code = ops_controller::sandbox::droplet::main(arguments.into_iter()).await;
+            u8::try_from(code).unwrap_or(ERROR)
+        }
+    }
+}
+
+/// The configuration, or every error on standard error.
+fn configuration() -> Result<Config, u8> {
+    Config::from_env().map_err(|error| {
+        eprintln!("the configuration has errors:");
+        for line in &error.0 {
+            eprintln!("  {line}");
+        }
+        eprintln!("see .env.example for every variable, or try `ops-controller sandbox`, which needs none");
+        CONFIGURATION
+    })
+}
+
+/// For the commands that only look: warnings and errors on standard error, nothing else.
+fn quiet_configuration() -> Result<Config, u8> {
+    let config = configuration()?;
+    for warning in &config.warnings {
+        eprintln!("warning: {warning}");
+    }
+    config.secrets().iter().for_each(ops_controller::telemetry::redact);
+    Ok(config)
+}
+
+/// Prints an error without secrets; a rate limit has its own exit code.
+fn failed(error: &(dyn std::error::Error + 'static)) -> u8 {
+    eprintln!("error: {}", ops_controller::telemetry::redact_text(&error.to_string()));
+    match error.downcast_ref::<ClientError>() {
+        Some(error) if error.is_rate_limit() => TRY_LATER,
+        _ => ERROR,
+    }
+}

@@ -1,0 +1,85 @@
+//! Takes down everything of ours: droplets, firewall, tag. Nothing else is looked at twice.
+
+use crate::clients::{ClientError, Writers};
+use crate::plan::desired::Desired;
+use crate::plan::observation::{Droplet, Firewall};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A deletion is asynchronous; beyond this, something is wrong at the provider.
+const GONE_BY: Duration = Duration::from_secs(180);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// What would be deleted.
+#[derive(Debug)]
+pub struct Inventory {
+    pub droplets: Vec<Droplet>,
+    pub firewall: Option<Firewall>,
+}
+
+impl Inventory {
+    pub fn is_empty(&self) -> bool {
+        self.droplets.is_empty() && self.firewall.is_none()
+    }
+}
+
+/// Looks. An error means that nothing is known, and then nothing is deleted.
+pub async fn inventory(writers: &Writers, desired: &Desired) -> Result<Inventory, ClientError> {
+    let look = writers.digitalocean.look();
+    let tag = desired.identity_tag();
+    let droplets = look.droplets_by_tag(&tag).await?;
+    Ok(Inventory {
+        // The listing is by tag already; held against the droplets' own words all the same.
+        droplets: droplets.into_iter().filter(|d| d.tags.contains(&tag)).collect(),
+        firewall: look.firewall(&desired.firewall_name()).await?.filter(|f| f.tags.contains(&tag)),
+    })
+}
+
+/// Deletes by id and waits until the droplets are gone; then the firewall and the tag.
+pub async fn destroy(
+    writers: &Writers,
+    desired: &Desired,
+    inventory: &Inventory,
+    mut said: impl FnMut(&str),
+) -> Result<(), ClientError> {
+    let digitalocean = &writers.digitalocean;
+    let deadline = Instant::now() + GONE_BY;
+    let mut left: Vec<&Droplet> = inventory.droplets.iter().collect();
+    let mut asked: Vec<u64> = Vec::new();
+    while !left.is_empty() {
+        let mut still = Vec::new();
+        for droplet in left {
+            if !asked.contains(&droplet.id) {
+                match digitalocean.delete_droplet(droplet.id).await {
+                    Ok(_) => {
+                        said(&format!("deleting droplet {} ({})", droplet.name, droplet.id));
+                        asked.push(droplet.id);
+                    }
+                    // Busy with another event: asked again in the next round.
+                    Err(ClientError::Refused { message, .. }) if message.contains("pending event") => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            match digitalocean.look().droplet(droplet.id).await? {
+                Some(_) => still.push(droplet),
+                None => said(&format!("droplet {} is gone", droplet.name)),
+            }
+        }
+        left = still;
+        if Instant::now() > deadline {
+            let names: Vec<_> = left.iter().map(|d| d.name.as_str()).collect();
+            return Err(ClientError::NoAnswer {
+                provider: "DigitalOcean",
+                message: format!("still there after {} s: {}", GONE_BY.as_secs(), names.join(", ")),
+            });
+        }
+        if !left.is_empty() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+    if let Some(firewall) = &inventory.firewall {
+        digitalocean.delete_firewall(&firewall.id).await?;
+        said(&format!("deleted firewall {}", firewall.name));
+    }
+    digitalocean.delete_tag(&desired.identity_tag()).await
+}
