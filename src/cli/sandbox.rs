@@ -44,6 +44,15 @@ pub async fn run(breaks: Vec<String>, until_healthy: bool) -> u8 {
             return ERROR;
         }
     };
+    // Trouble with the beginning must be there at the beginning.
+    let (early, troubles): (Vec<_>, Vec<_>) =
+        troubles.into_iter().partition(|b| matches!(b, Break::SlowRestart | Break::PoisonedToken));
+    for trouble in early {
+        println!("breaking from the start: {}", trouble.name());
+        if let Err(why) = sandbox.cause(trouble) {
+            println!("it cannot be broken: {why}");
+        }
+    }
     let code = story(&sandbox, troubles, until_healthy, begun).await;
     println!("taking everything down ...");
     match Arc::try_unwrap(sandbox) {

@@ -146,20 +146,38 @@ impl Sandbox {
         DigitalOceanOptions::default().token
     }
 
-    /// Causes trouble. An error says why this one cannot be caused now.
+    /// Causes trouble. Trouble with creates needs a create: the droplet is deleted or resized by hand
+    /// as well, so that something happens. An error says why it cannot be caused now.
     pub fn cause(&self, trouble: Break) -> Result<(), String> {
         match trouble {
             Break::SupervisorKilled | Break::DropletDeleted | Break::SizeChanged => {
-                return self.digitalocean.apply_break(trouble);
+                self.digitalocean.apply_break(trouble)
             }
-            Break::CreateResponseLost | Break::Create504 | Break::SlowRestart | Break::PoisonedToken => {
+            Break::CreateResponseLost | Break::Create504 => {
                 self.faults.next_requests(trouble, 1);
+                self.digitalocean.apply_break(Break::DropletDeleted)
             }
-            Break::RateLimited | Break::Html502 => self.faults.next_requests(trouble, 3),
-            Break::ListLag | Break::NewDropletNeverHealthy => self.faults.during(trouble, TROUBLE * 6),
-            Break::DropletListFailing | Break::DatabaseDown => self.faults.during(trouble, TROUBLE),
+            Break::ListLag => {
+                self.faults.during(trouble, TROUBLE * 2);
+                self.digitalocean.apply_break(Break::DropletDeleted)
+            }
+            Break::NewDropletNeverHealthy => {
+                self.faults.during(trouble, TROUBLE);
+                self.digitalocean.apply_break(Break::SizeChanged)
+            }
+            Break::SlowRestart | Break::PoisonedToken => {
+                self.faults.next_requests(trouble, 1);
+                Ok(())
+            }
+            Break::RateLimited | Break::Html502 => {
+                self.faults.next_requests(trouble, 3);
+                Ok(())
+            }
+            Break::DropletListFailing | Break::DatabaseDown => {
+                self.faults.during(trouble, TROUBLE);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Ends every process and listener that was started.
