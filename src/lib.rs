@@ -4,3 +4,4 @@ pub mod clients;
 pub mod config;
 pub mod plan;
 pub mod sandbox;
+pub mod telemetry;
