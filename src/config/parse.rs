@@ -24,7 +24,12 @@ impl Parser {
         Parser { errors }
     }
 
+    /// One error for each variable: after "the file cannot be read", "is required" only confuses.
     pub fn error(&mut self, name: &str, what: &str) {
+        let reported = |e: &String| e.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', ':']));
+        if self.errors.iter().any(reported) {
+            return;
+        }
         self.errors.push(format!("{name} {what}"));
     }
 

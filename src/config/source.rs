@@ -254,9 +254,17 @@ fn read_secret(path: &Path) -> Result<String, String> {
     if value.trim().is_empty() { Err("is empty".to_owned()) } else { Ok(value.to_owned()) }
 }
 
+/// As compose reads the same file: quotes are not part of a value, nor is a comment behind it.
 fn unquote(value: &str) -> &str {
-    let quoted = |q: char| value.strip_prefix(q).and_then(|v| v.strip_suffix(q));
-    quoted('"').or_else(|| quoted('\'')).unwrap_or(value)
+    let ends = |rest: &str| rest.trim().is_empty() || rest.trim_start().starts_with('#');
+    for quote in ['\'', '"'] {
+        let inside = value.strip_prefix(quote).and_then(|rest| rest.split_once(quote));
+        if let Some((inside, _)) = inside.filter(|(_, rest)| ends(rest)) {
+            return inside;
+        }
+    }
+    let comment = value.find(" #").or_else(|| value.find("\t#"));
+    value[..comment.unwrap_or(value.len())].trim_end()
 }
 
 /// Edits between two names: insert, delete, replace, swap neighbours.
