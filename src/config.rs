@@ -86,8 +86,8 @@ impl Config {
         let desired = desired(&raw, &mut p);
         let config = Config {
             digitalocean_token: p.required_secret("DIGITALOCEAN_TOKEN", &raw.digitalocean_token),
-            railway_api_token: raw.railway_api_token.clone().map(Secret::new),
-            railway_project_token: raw.railway_token.clone().map(Secret::new),
+            railway_api_token: p.secret("RAILWAY_API_TOKEN", &raw.railway_api_token),
+            railway_project_token: p.secret("RAILWAY_TOKEN", &raw.railway_token),
             database_url: p.database_url("DATABASE_URL", &raw.database_url),
             db_service_name: p.text("DB_SERVICE_NAME", &raw.db_service_name),
             webapp_service_name: p.text("WEBAPP_SERVICE_NAME", &raw.webapp_service_name),
@@ -96,7 +96,7 @@ impl Config {
             digitalocean_api_url: p.url("DIGITALOCEAN_API_URL", &raw.digitalocean_api_url),
             state_file: PathBuf::from(p.text("STATE_FILE", &raw.state_file)),
             listen_addr: p.listen_addr("LISTEN_ADDR", &raw.listen_addr),
-            api_token: raw.api_token.clone().map(Secret::new),
+            api_token: p.secret("API_TOKEN", &raw.api_token),
             log_format: p.log_format("LOG_FORMAT", &raw.log_format),
             log_level: p.log_level("LOG_LEVEL", &raw.log_level),
             desired,
@@ -152,7 +152,7 @@ fn desired(raw: &source::Raw, p: &mut Parser) -> Desired {
         health_sources: p.addresses("SUPERVISOR_HEALTH_SOURCES", &raw.supervisor_health_sources),
         trigger_version: p.image_tag("TRIGGER_VERSION", &raw.trigger_version),
         manual_token: p.worker_token("TRIGGER_WORKER_TOKEN", &raw.trigger_worker_token),
-        managed_secret: raw.managed_worker_secret.clone().map(Secret::new),
+        managed_secret: p.secret("MANAGED_WORKER_SECRET", &raw.managed_worker_secret),
         rotate_lost_token: p.boolean("ROTATE_LOST_TOKEN", &raw.rotate_lost_token),
         allow_local_origin: p.boolean("ALLOW_LOCAL_ORIGIN", &raw.allow_local_origin),
         is_active: p.boolean("IS_ACTIVE", &raw.is_active),

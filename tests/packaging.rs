@@ -1,51 +1,11 @@
 //! The files a user starts from: `.env.example`, `docker-compose.yml` and the image.
 
+use ops_controller::config::VARIABLES;
 use std::collections::BTreeMap;
 
 const ENV_EXAMPLE: &str = include_str!("../.env.example");
 const COMPOSE: &str = include_str!("../docker-compose.yml");
 const DOCKERFILE: &str = include_str!("../docker/Dockerfile");
-
-/// Every variable, and the default that `.env.example` states for it.
-const DEFAULTS: &[(&str, &str)] = &[
-    ("SUPERVISOR_REGION", "nyc1"),
-    ("SUPERVISOR_SIZE", "s-2vcpu-2gb"),
-    ("SUPERVISOR_IMAGE", "ubuntu-24-04-x64"),
-    ("SUPERVISOR_SSH_KEYS", ""),
-    ("SUPERVISOR_HEALTH_SOURCES", "0.0.0.0/0,::/0"),
-    ("RAILWAY_TOKEN", ""),
-    ("DB_SERVICE_NAME", "Postgres"),
-    ("WEBAPP_SERVICE_NAME", "trigger.dev"),
-    ("REGISTRY_SERVICE_NAME", "registry"),
-    ("PG_VOLUME_GB", ""),
-    ("TRIGGER_VERSION", "v4.0.0"),
-    ("TRIGGER_WORKER_TOKEN", ""),
-    ("ROTATE_LOST_TOKEN", "false"),
-    ("ALLOW_LOCAL_ORIGIN", "false"),
-    ("IS_ACTIVE", "true"),
-    ("CHECK_INTERVAL", "1"),
-    ("AUTO_DISABLE", "false"),
-    ("HEALTHY_CYCLES_BEFORE_DISABLE", "3"),
-    ("DISABLED_CHECK_INTERVAL", "15m"),
-    ("PROGRESS_INTERVAL", "5s"),
-    ("SUPERVISOR_BOOT_DEADLINE", "10m"),
-    ("SUPERVISOR_UNHEALTHY_AFTER", "3"),
-    ("HEARTBEAT_STALE_AFTER", "90s"),
-    ("CREATE_SETTLE", "90s"),
-    ("RESTART_DEADLINE", "10m"),
-    ("MAX_DROPLETS", "2"),
-    ("MAX_CREATES_PER_HOUR", "3"),
-    ("MAX_DELETES_PER_CYCLE", "1"),
-    ("MAX_MONTHLY_USD", "100"),
-    ("STATE_FILE", "/var/lib/ops-controller/state.json"),
-    ("LISTEN_ADDR", "127.0.0.1:8080"),
-    ("API_TOKEN", ""),
-    ("LOG_FORMAT", "json"),
-    ("LOG_LEVEL", "info"),
-    ("ENV_FILE", ""),
-    ("RAILWAY_API_URL", "https://backboard.railway.com/graphql/v2"),
-    ("DIGITALOCEAN_API_URL", "https://api.digitalocean.com"),
-];
 
 /// What a user must fill in: stated with a placeholder, not commented out.
 const REQUIRED: [&str; 5] =
@@ -66,17 +26,24 @@ fn stated() -> BTreeMap<&'static str, (bool, &'static str)> {
     stated
 }
 
+/// In a container stdout is no terminal; the example states what then applies.
+fn default_stated(name: &str, default: Option<&'static str>) -> &'static str {
+    default.unwrap_or(if name == "LOG_FORMAT" { "json" } else { "" })
+}
+
 #[test]
 fn the_example_states_every_variable_once_with_its_default_and_no_other() {
-    let stated = stated();
-    for (name, default) in DEFAULTS {
-        assert_eq!(stated.get(name).map(|(_, value)| value), Some(default), "{name}");
+    let mut stated = stated();
+    for variable in VARIABLES {
+        let name = variable.name;
+        let (commented, value) = stated.remove(name).unwrap_or_else(|| panic!("{name} is not stated"));
+        if REQUIRED.contains(&name) {
+            assert!(!commented && !value.is_empty(), "{name} must be filled in");
+        } else {
+            assert_eq!(value, default_stated(name, variable.default), "{name}");
+        }
     }
-    for name in REQUIRED {
-        let (commented, value) = stated[name];
-        assert!(!commented && !value.is_empty(), "{name}");
-    }
-    assert_eq!(stated.len(), DEFAULTS.len() + REQUIRED.len());
+    assert!(stated.is_empty(), "no variables of ours: {:?}", stated.keys());
 }
 
 #[test]

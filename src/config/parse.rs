@@ -8,8 +8,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
 
 type Text = Option<String>;
+
+const PLACEHOLDER: &str = "still holds the placeholder of .env.example: put your own value there";
 
 pub struct Parser {
     pub errors: Vec<String>,
@@ -20,7 +24,12 @@ impl Parser {
         Parser { errors }
     }
 
+    /// One error for each variable: after "the file cannot be read", "is required" only confuses.
     pub fn error(&mut self, name: &str, what: &str) {
+        let reported = |e: &String| e.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', ':']));
+        if self.errors.iter().any(reported) {
+            return;
+        }
         self.errors.push(format!("{name} {what}"));
     }
 
@@ -29,6 +38,10 @@ impl Parser {
         match text.as_deref().map(str::trim) {
             None | Some("") => {
                 self.error(name, "is required");
+                T::default()
+            }
+            Some(text) if is_placeholder(text) => {
+                self.error(name, PLACEHOLDER);
                 T::default()
             }
             Some(text) => parse(text).unwrap_or_else(|| {
@@ -48,10 +61,18 @@ impl Parser {
         if text.is_none() {
             self.error(name, "is required");
         }
-        if text.as_deref().is_some_and(|t| t.chars().any(|c| c.is_control() || !c.is_ascii() || c == ' ')) {
+        self.secret(name, text)
+    }
+
+    /// A secret that travels in an HTTP header: anything else would fail there, at every request.
+    pub fn secret(&mut self, name: &str, text: &Text) -> Option<Secret> {
+        let text = text.as_deref()?;
+        if is_placeholder(text) {
+            self.error(name, PLACEHOLDER);
+        } else if !text.bytes().all(|b| b.is_ascii_graphic()) {
             self.error(name, "must be plain ASCII without spaces or line breaks");
         }
-        text.clone().map(Secret::new)
+        Some(Secret::new(text))
     }
 
     pub fn database_url(&mut self, name: &str, text: &Text) -> Option<Secret> {
@@ -92,7 +113,9 @@ impl Parser {
 
     pub fn worker_token(&mut self, name: &str, text: &Text) -> Option<Secret> {
         let token = text.as_deref()?.trim();
-        if !is_token(token) {
+        if is_placeholder(token) {
+            self.error(name, PLACEHOLDER);
+        } else if !is_token(token) {
             self.error(name, "must be tr_wgt_ followed by 40 letters or digits");
         }
         Some(Secret::new(token))
@@ -184,9 +207,12 @@ impl Parser {
     }
 
     pub fn url(&mut self, name: &str, text: &Text) -> String {
-        self.checked(name, text, "must be an http or https URL", |t| {
+        let allowed = "must be an https URL without user and password (http only to this machine)";
+        self.checked(name, text, allowed, |t| {
             let url = url::Url::parse(t).ok()?;
-            let fits = matches!(url.scheme(), "http" | "https") && url.host().is_some();
+            // It is shown in logs and by `config`, so a password has no place in it.
+            let bare = url.username().is_empty() && url.password().is_none();
+            let fits = matches!(url.scheme(), "http" | "https") && url.host().is_some() && bare;
             // A token must not cross a network in clear.
             (fits && (url.scheme() == "https" || super::is_loopback_url(t))).then(|| t.to_owned())
         })
@@ -215,9 +241,22 @@ impl Parser {
             name,
             text,
             "must be error, warn, info, debug, trace, or a filter such as ops_controller=debug",
-            |t| tracing_subscriber::EnvFilter::try_new(t).ok().map(|_| t.to_owned()),
+            |t| {
+                // A bare word that is no level would be read as the name of a module, and silence the rest.
+                let level = |part: &str| part.contains(['=', '[']) || part.trim().parse::<LevelFilter>().is_ok();
+                let fits = t.split(',').all(level) && EnvFilter::try_new(t).is_ok();
+                fits.then(|| t.to_owned())
+            },
         )
     }
+}
+
+/// What `.env.example` says where a value is to be filled in. As a value it would be refused later,
+/// by a provider, in words that send the reader looking for a wrong scope.
+fn is_placeholder(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    let bracketed = text.starts_with('<') && text.ends_with('>');
+    bracketed || text.contains("your_") || text.contains("user:password@host:port") || text == "changeme"
 }
 
 fn split(text: &Text) -> Vec<String> {

@@ -4,7 +4,7 @@
 //! its own reading of the environment panics on foreign bytes, and its parse errors quote values.
 
 use super::Effective;
-use super::variables::{VARIABLES, find};
+use super::variables::{VARIABLES, Variable, find};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,7 +32,7 @@ impl fmt::Display for Origin {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Source {
     values: BTreeMap<String, (String, Origin)>,
     /// Names that are set and are not ours.
@@ -41,8 +41,8 @@ pub struct Source {
     not_text: Vec<String>,
 }
 
-/// Every variable as text; `None` when unset and without default.
-#[derive(Debug, Deserialize)]
+/// Every variable as text; `None` when unset and without default. No `Debug`: it holds secrets.
+#[derive(Deserialize)]
 pub struct Raw {
     pub digitalocean_token: Option<String>,
     pub supervisor_region: Option<String>,
@@ -126,7 +126,7 @@ impl Source {
         let Some((path, _)) = self.values.get("ENV_FILE").cloned() else { return };
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(e) => return errors.push(format!("ENV_FILE: {path} cannot be read: {e}")),
+            Err(e) => return errors.push(format!("ENV_FILE: the file that it names cannot be read: {e}")),
         };
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -137,15 +137,28 @@ impl Source {
             match line.split_once('=') {
                 Some((name, value)) => {
                     let (name, value) = (name.trim().to_owned(), unquote(value.trim()).to_owned());
-                    if is_ours(&name) && value.is_empty() {
-                        self.values.remove(&name);
-                    } else {
-                        self.add(name, value, Origin::EnvFile(path.clone()));
-                    }
+                    self.override_by_file(name, value, &path);
                 }
-                None => errors.push(format!("ENV_FILE: line {} of {path} is not NAME=VALUE", number + 1)),
+                None => errors.push(format!("ENV_FILE: line {} is not NAME=VALUE", number + 1)),
             }
         }
+    }
+
+    /// The file wins, also over the other way to give the same secret: a person who moves a token
+    /// from `NAME` to `NAME_FILE` cannot change the environment of a running process as well.
+    fn override_by_file(&mut self, name: String, value: String, path: &str) {
+        if is_ours(&name) && value.is_empty() {
+            self.values.remove(&name);
+            return;
+        }
+        let sibling = match name.strip_suffix("_FILE") {
+            Some(base) if find(&name).is_none() => base.to_owned(),
+            _ => format!("{name}_FILE"),
+        };
+        if is_ours(&sibling) && self.values.get(&sibling).is_some_and(|(_, from)| *from == Origin::Environment) {
+            self.values.remove(&sibling);
+        }
+        self.add(name, value, Origin::EnvFile(path.to_owned()));
     }
 
     /// Replaces `NAME_FILE` and `file://` by what stands in the file.
@@ -167,7 +180,8 @@ impl Source {
                 Ok(value) => {
                     self.values.insert(name.to_owned(), (value, Origin::SecretFile(path)));
                 }
-                Err(why) => errors.push(format!("{name}: file {path} {why}")),
+                // Not the path: a token put into NAME_FILE by mistake would be printed.
+                Err(why) => errors.push(format!("{name}: the file that it names {why}")),
             }
         }
     }
@@ -176,10 +190,17 @@ impl Source {
     pub fn misspelt(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         for name in &self.foreign {
+            let upper = name.to_ascii_uppercase();
+            let base = upper.strip_suffix("_FILE");
+            // In `NAME_FILE` only the names of secrets count.
+            let away = |v: &Variable| match base.filter(|_| v.secret) {
+                Some(base) => distance(base, v.name).min(distance(&upper, v.name)),
+                None => distance(&upper, v.name),
+            };
             let nearest = VARIABLES
                 .iter()
                 .filter(|v| v.name.len() >= 6)
-                .map(|v| (distance(name, v.name), v.name))
+                .map(|v| (away(v), v.name))
                 .min()
                 .filter(|(d, _)| *d <= 2);
             if let Some((_, ours)) = nearest {
@@ -233,9 +254,17 @@ fn read_secret(path: &Path) -> Result<String, String> {
     if value.trim().is_empty() { Err("is empty".to_owned()) } else { Ok(value.to_owned()) }
 }
 
+/// As compose reads the same file: quotes are not part of a value, nor is a comment behind it.
 fn unquote(value: &str) -> &str {
-    let quoted = |q: char| value.strip_prefix(q).and_then(|v| v.strip_suffix(q));
-    quoted('"').or_else(|| quoted('\'')).unwrap_or(value)
+    let ends = |rest: &str| rest.trim().is_empty() || rest.trim_start().starts_with('#');
+    for quote in ['\'', '"'] {
+        let inside = value.strip_prefix(quote).and_then(|rest| rest.split_once(quote));
+        if let Some((inside, _)) = inside.filter(|(_, rest)| ends(rest)) {
+            return inside;
+        }
+    }
+    let comment = value.find(" #").or_else(|| value.find("\t#"));
+    value[..comment.unwrap_or(value.len())].trim_end()
 }
 
 /// Edits between two names: insert, delete, replace, swap neighbours.

@@ -77,3 +77,23 @@ fn dropped(format: LogFormat) -> Vec<u8> {
     }
     .into_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::secret::Secret;
+
+    #[test]
+    fn a_secret_that_lies_across_writes_and_flushes_is_found() {
+        let redactor = Arc::new(Redactor::default());
+        redactor.add_configured(&[Secret::new("some-secret")]);
+        let sink = Arc::new(Mutex::new(Vec::new()));
+        let writer = RedactingWriter { redactor, sink: sink.clone(), format: LogFormat::Text };
+        let mut line = writer.make_writer();
+        for part in ["before some-", "sec", "ret after\n"] {
+            line.write_all(part.as_bytes()).and_then(|()| line.flush()).expect("memory");
+        }
+        drop(line);
+        assert_eq!(*sink.lock().expect("not poisoned"), b"before [redacted] after\n");
+    }
+}
