@@ -122,12 +122,15 @@ fn build(
     (telemetry, Registry::default().with(level).with(lines))
 }
 
-/// A bare `debug` or `trace` means this program; its libraries stay at `info`, because theirs would
-/// bury ours. A filter that names them still reaches them.
+/// A bare level means this program; its libraries stay at `warn`, because theirs would bury ours,
+/// and PostgreSQL's notices to our own statements are said by our own lines. A filter that names
+/// them still reaches them.
 fn filter(level: &str) -> Result<EnvFilter, BadLevel> {
     let level = level.trim();
     match level.parse::<LevelFilter>() {
-        Ok(bare) if bare > LevelFilter::INFO => EnvFilter::try_new(format!("info,ops_controller={bare}")),
+        Ok(bare) if bare >= LevelFilter::WARN => {
+            EnvFilter::try_new(format!("warn,sqlx::postgres::notice=off,ops_controller={bare}"))
+        }
         _ => EnvFilter::try_new(level),
     }
     .map_err(|_| BadLevel)

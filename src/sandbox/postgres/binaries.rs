@@ -3,7 +3,8 @@
 use std::ffi::CString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 const MISSING: &str = "no PostgreSQL server programs found (initdb, postgres): install the Debian \
      package `postgresql`, or name their folder in OPS_PG_BIN";
@@ -18,12 +19,34 @@ pub(super) fn folder() -> io::Result<PathBuf> {
         let text = format!("OPS_PG_BIN names {}, which holds no initdb and postgres", named.display());
         return Err(io::Error::new(io::ErrorKind::NotFound, text));
     }
-    from_pg_config()
-        .into_iter()
-        .chain(from_debian())
-        .chain(from_path())
-        .find(|folder| is_complete(folder))
+    installed()
+        .or_else(|| install().then(installed).flatten())
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, MISSING))
+}
+
+fn installed() -> Option<PathBuf> {
+    from_pg_config().into_iter().chain(from_debian()).chain(from_path()).find(|folder| is_complete(folder))
+}
+
+/// On a fresh Debian or Ubuntu, as root, the package is installed, and said so; elsewhere it is the
+/// user's to decide. Several tests may get here at once: the second waits for the first.
+fn install() -> bool {
+    static ONCE: OnceLock<bool> = OnceLock::new();
+    *ONCE.get_or_init(|| {
+        // SAFETY: geteuid only returns a number.
+        let root = unsafe { libc::geteuid() } == 0;
+        if !root || std::env::var_os("OPS_NO_INSTALL").is_some() {
+            return false;
+        }
+        eprintln!("PostgreSQL is not installed: installing the package `postgresql` with apt-get (OPS_NO_INSTALL=1 prevents it)");
+        let apt = |arguments: &[&str]| {
+            let mut command = Command::new("apt-get");
+            command.args(["-qq", "-o", "DPkg::Lock::Timeout=300"]).args(arguments);
+            command.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+            command.status().is_ok_and(|status| status.success())
+        };
+        apt(&["update"]) && apt(&["install", "-y", "--no-install-recommends", "postgresql"])
+    })
 }
 
 fn is_complete(folder: &Path) -> bool {
