@@ -161,9 +161,9 @@ impl Controller {
         self.state.conditions = settle(plan.findings.clone(), &before, at);
         let healthy = healthy(&self.state.conditions);
         let may_change = mode::shown(desired, &self.state) == Shown::Active;
-        let actions = match may_change {
-            true => self.apply(desired, &plan.actions, at).await?,
-            false => plan.actions.iter().map(ActionReport::planned).collect(),
+        let (actions, applied) = match may_change {
+            true => self.apply(desired, &plan.actions, at).await,
+            false => (plan.actions.iter().map(ActionReport::planned).collect(), Ok(())),
         };
         let cycle = Cycle {
             number: self.state.cycle,
@@ -172,11 +172,22 @@ impl Controller {
             actions,
         };
         let droplet = self.end_of_cycle(desired, &seen, healthy);
-        self.save().await?;
+        let saved = match applied {
+            Ok(()) => self.save().await,
+            failed => failed,
+        };
         let next = self.next(&plan, may_change);
         report::cycle(&self.state, &before, &cycle, &plan, healthy, mode::shown(desired, &self.state));
-        self.publish_cycle(cycle, plan, droplet, healthy, &seen, next);
-        Ok(next)
+        // What was seen is told even when it cannot be remembered.
+        let mut status = Status { healthy, held: plan.held, droplet, ..self.base_status(Some(next)) };
+        if let Err(error) = &saved {
+            let warning = format!("the state could not be saved, and nothing is changed until it can be: {error}");
+            status.warnings.push(warning);
+        }
+        report::metrics(&status, &cycle, &seen);
+        status.cycle = Some(cycle);
+        self.status.send_replace(Arc::new(status));
+        saved.map(|()| next)
     }
 
     /// Counts the cycle, perhaps disables, and says which droplet does the service.
@@ -195,12 +206,13 @@ impl Controller {
         current.map(|view| shown_droplet(view, seen))
     }
 
+    /// Applies in order; stops at once when the journal cannot be written.
     async fn apply(
         &mut self,
         desired: &Desired,
         planned: &[Planned],
         now: Timestamp,
-    ) -> Result<Vec<ActionReport>, StoreError> {
+    ) -> (Vec<ActionReport>, Result<(), StoreError>) {
         let mut reports = Vec::new();
         for planned in planned {
             if self.stop.is_cancelled() {
@@ -209,7 +221,10 @@ impl Controller {
             }
             let begun = Instant::now();
             let applier = Applier { writers: &self.writers, store: &self.store, desired, now };
-            let done = applier.apply(&mut self.state, &planned.action).await?;
+            let done = match applier.apply(&mut self.state, &planned.action).await {
+                Ok(done) => done,
+                Err(error) => return (reports, Err(error)),
+            };
             let report = ActionReport {
                 outcome: Some(done.outcome),
                 request_id: done.request_id,
@@ -220,7 +235,7 @@ impl Controller {
             self.forget_after(planned);
             reports.push(report);
         }
-        Ok(reports)
+        (reports, Ok(()))
     }
 
     /// What an action touched is looked at again, not remembered.
@@ -277,24 +292,6 @@ impl Controller {
         };
         self.publish(None, Some(next));
         Ok(next)
-    }
-
-    fn publish_cycle(
-        &mut self,
-        cycle: Cycle,
-        plan: Plan,
-        droplet: Option<DropletStatus>,
-        healthy: bool,
-        seen: &Observation,
-        next: Next,
-    ) {
-        let mut status = self.base_status(Some(next));
-        status.healthy = healthy;
-        status.held = plan.held;
-        status.droplet = droplet;
-        report::metrics(&status, &cycle, seen);
-        status.cycle = Some(cycle);
-        self.status.send_replace(Arc::new(status));
     }
 
     /// Publishes a change of mode without a cycle; what the last cycle saw stays.

@@ -20,8 +20,9 @@ const SOURCE_DEADLINE: Duration = Duration::from_secs(45);
 /// While something is in progress, cycles come every few seconds; Railway's hourly budget would not
 /// last, and its answer hardly changes within this.
 const RAILWAY_FRESH: SignedDuration = SignedDuration::from_secs(30);
-/// One of firewall, sizes and account is read in every fifth cycle: 0.2 requests a cycle.
-const ROTATION: u64 = 5;
+/// One of firewall, sizes and account is read in every eighth cycle: with sizes on two pages, that is
+/// a sixth of a request for each cycle.
+const ROTATION: u64 = 8;
 
 /// What the observer remembers between cycles. Lost on restart: then everything is read anew.
 #[derive(Default)]
@@ -105,7 +106,8 @@ impl Due {
         let turn = memory.cycles.is_multiple_of(ROTATION).then_some((memory.cycles / ROTATION) % 3);
         let interval = crate::plan::signed(desired.times.check_interval);
         let fresh = RAILWAY_FRESH.min(interval / 2);
-        let railway_moves = state.restart.is_some() || state.token.is_none();
+        let searching = desired.manual_token.is_none() && state.token.is_none();
+        let railway_moves = state.restart.is_some() || searching;
         Due {
             railway: railway_moves || memory.railway.as_ref().is_none_or(|(read, _)| at.duration_since(*read) >= fresh),
             firewall: memory.firewall.is_none() || turn == Some(0),

@@ -20,7 +20,7 @@ pub const PREDECESSOR_FILE: &str = "/tmp/ops-controller-state.json";
 
 #[derive(Debug, Error)]
 pub enum StoreError {
-    #[error("state file {path}: {source}")]
+    #[error("state file {path}: {source} (STATE_FILE must be in a folder that this user may write)")]
     Io { path: PathBuf, source: io::Error },
     #[error(
         "state file {path} was written by a newer version (layout {found}, this program knows {VERSION}): run that version, or `ops-controller reset`"
