@@ -182,7 +182,8 @@ fn surely_failing(seen: &Observation, droplet: &Droplet, connected: Option<bool>
         Some(Health::Failed(_)) => true,
         // It answers, yet has lost its session: its own fault only when the webapp accepts us.
         Some(Health::Ok) => seen.probe == Some(Probe::Accepted),
-        None => matches!(droplet.status, DropletStatus::Off | DropletStatus::Archive),
+        // Without an address nobody can look; a droplet that never gets one must not boot for ever.
+        None => droplet.ip.is_none() || matches!(droplet.status, DropletStatus::Off | DropletStatus::Archive),
     }
 }
 
