@@ -23,6 +23,8 @@ const SETTLING: SignedDuration = SignedDuration::from_mins(5);
 /// First pause after a droplet that never became healthy; doubled each time.
 const CREATE_BACKOFF: SignedDuration = SignedDuration::from_mins(2);
 const CREATE_BACKOFF_MAX: SignedDuration = SignedDuration::from_hours(6);
+/// Refusals after which a reboot is given up and the droplet replaced.
+const MAX_REBOOT_REFUSALS: u32 = 3;
 
 /// One droplet of ours with everything known of it.
 #[derive(Debug)]
@@ -161,7 +163,9 @@ fn note_droplet(desired: &Desired, state: &mut State, seen: &Observation, drople
     } else if connected == Some(true) {
         record.failed_looks = 0;
     }
-    let verdict = verdict(desired, record, droplet, connected, now);
+    let reboot = Action::RebootDroplet { id: droplet.id, name: droplet.name.clone() };
+    let refusals = state.failures.get(&reboot.key()).map_or(0, |f| f.attempts);
+    let verdict = verdict(desired, record, droplet, connected, refusals, now);
     if let Some(reason) = verdict
         && record.condemned.is_none()
     {
@@ -193,6 +197,7 @@ fn verdict(
     record: &DropletRecord,
     droplet: &Droplet,
     connected: Option<bool>,
+    reboot_refusals: u32,
     now: Timestamp,
 ) -> Option<String> {
     // A database that could not be read proves nothing against the droplet.
@@ -209,6 +214,9 @@ fn verdict(
         }
         (Some(_), Some(rebooted)) if now.duration_since(rebooted) >= deadline => {
             Some(format!("{} stayed out of service {} after its reboot", droplet.name, readable_duration(deadline)))
+        }
+        (Some(_), None) if reboot_refusals >= MAX_REBOOT_REFUSALS => {
+            Some(format!("{} is out of service and its reboot was refused {reboot_refusals} times", droplet.name))
         }
         _ => None,
     }
