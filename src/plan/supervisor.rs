@@ -24,6 +24,19 @@ pub struct Supervisor {
     pub in_progress: bool,
 }
 
+impl Supervisor {
+    /// Whether earlier refusals keep the action back; then it is held.
+    fn is_held_back(&mut self, state: &State, action: &Action, seen: &Observation) -> bool {
+        let Some((failure, until)) = super::backed_off(state, &action.key(), seen.at) else { return false };
+        self.held.push(Held {
+            action: action.to_string(),
+            by: "back-off".into(),
+            why: format!("failed {} times; tried again after {until}: {}", failure.attempts, failure.error),
+        });
+        true
+    }
+}
+
 /// A DELETE that was accepted and still shows the droplet after this long is sent again.
 const DELETE_AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
@@ -45,7 +58,7 @@ pub fn plan(desired: &Desired, state: &State, seen: &Observation, inputs: &Input
         return out;
     }
     let all = views(desired, state, seen, inputs.spec);
-    delete_again(&all, seen, &mut out);
+    delete_again(state, &all, seen, &mut out);
     let alive: Vec<&View<'_>> = all.iter().filter(|v| !v.is_going()).collect();
     let deployed = match inputs.spec {
         None => without_spec(&alive),
@@ -73,11 +86,11 @@ struct Context<'a> {
 const DEPLOYED: ConditionType = ConditionType::SupervisorDeployed;
 
 /// A droplet that was told to go and stays is told again; deleting by id is idempotent.
-fn delete_again(all: &[View<'_>], seen: &Observation, out: &mut Supervisor) {
+fn delete_again(state: &State, all: &[View<'_>], seen: &Observation, out: &mut Supervisor) {
     for view in all {
         let Some(at) = view.record.and_then(|r| r.deleted_at) else { continue };
         out.in_progress = true;
-        if seen.at.duration_since(at) >= DELETE_AGAIN_AFTER {
+        if seen.at.duration_since(at) >= DELETE_AGAIN_AFTER && !out.is_held_back(state, &view.delete(), seen) {
             let reason = "its deletion was accepted and it still exists".to_owned();
             out.actions.push(Planned { action: view.delete(), reason, monthly_usd: None });
         }
@@ -156,17 +169,9 @@ fn failing_droplet(cx: &Context<'_>, view: &View<'_>, out: &mut Supervisor) -> F
     }
     let action = Action::RebootDroplet { id: view.droplet.id, name: name.clone() };
     let reason = format!("out of service for {looks} looks in a row");
-    let held = super::backed_off(cx.state, &action.key(), cx.seen.at);
-    match held {
-        Some((failure, until)) => out.held.push(Held {
-            action: action.to_string(),
-            by: "back-off".into(),
-            why: format!("failed {} times; tried again after {until}: {}", failure.attempts, failure.error),
-        }),
-        None => {
-            out.in_progress = true;
-            out.actions.push(Planned { action, reason, monthly_usd: None });
-        }
+    if !out.is_held_back(cx.state, &action, cx.seen) {
+        out.in_progress = true;
+        out.actions.push(Planned { action, reason, monthly_usd: None });
     }
     Finding::no(
         DEPLOYED,
@@ -238,6 +243,9 @@ fn remove_failed(cx: &Context<'_>, alive: &[&View<'_>], out: &mut Supervisor) {
 }
 
 fn delete(cx: &Context<'_>, view: &View<'_>, reason: &str, out: &mut Supervisor) {
+    if out.is_held_back(cx.state, &view.delete(), cx.seen) {
+        return;
+    }
     out.in_progress = true;
     let planned = out.actions.iter().filter(|p| p.action.destroys()).count() as u32;
     let limit = cx.desired.limits.max_deletes_per_cycle;
