@@ -85,10 +85,14 @@ struct Context<'a> {
 
 const DEPLOYED: ConditionType = ConditionType::SupervisorDeployed;
 
-/// A droplet that was told to go and stays is told again; deleting by id is idempotent.
+/// A droplet that was told to go and stays is told again; deleting by id is idempotent. Not while it
+/// alone serves: what was to take its place may have died since, and the call may never have arrived.
 fn delete_again(state: &State, all: &[View<'_>], seen: &Observation, out: &mut Supervisor) {
     for view in all {
         let Some(at) = view.record.and_then(|r| r.deleted_at) else { continue };
+        if view.serving && !all.iter().any(|v| v.serving && v.droplet.id != view.droplet.id) {
+            continue;
+        }
         out.in_progress = true;
         if seen.at.duration_since(at) >= DELETE_AGAIN_AFTER && !out.is_held_back(state, &view.delete(), seen) {
             let reason = "its deletion was accepted and it still exists".to_owned();
