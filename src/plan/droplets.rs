@@ -8,7 +8,7 @@ use super::action::{Action, DropletSpec};
 use super::condition::{ConditionType, Finding, Reason};
 use super::desired::Desired;
 use super::observation::{DatabaseView, Droplet, DropletStatus, Health, Observation, Probe, Seen};
-use super::state::{Condemned, DropletRecord, Intent, IntentKind, State};
+use super::state::{Condemned, DropletRecord, Intent, IntentKind, ProbeRecord, State};
 use super::supervisor::sequence_of;
 use super::{readable_duration, signed};
 use jiff::{SignedDuration, Timestamp};
@@ -131,6 +131,7 @@ fn note_droplet(desired: &Desired, state: &mut State, seen: &Observation, drople
     if let Some(sequence) = sequence_of(desired, &droplet.name) {
         state.supervisor.sequence = state.supervisor.sequence.max(sequence);
     }
+    let webapp_heard = webapp_hears(desired, state.probe.as_ref(), seen);
     let record = state.supervisor.droplets.entry(droplet.id).or_insert_with(|| DropletRecord {
         name: droplet.name.clone(),
         // Its own birth, not our first look: after a lost state file an old droplet gets no new grace.
@@ -158,14 +159,15 @@ fn note_droplet(desired: &Desired, state: &mut State, seen: &Observation, drople
         record.condemned = None;
         return;
     }
-    if surely_failing(seen, droplet, connected) {
+    if surely_failing(seen, droplet, connected, webapp_heard) {
         record.failed_looks = record.failed_looks.saturating_add(1);
     } else if connected == Some(true) {
         record.failed_looks = 0;
     }
     let reboot = Action::RebootDroplet { id: droplet.id, name: droplet.name.clone() };
     let refusals = state.failures.get(&reboot.key()).map_or(0, |f| f.attempts);
-    let verdict = verdict(desired, record, droplet, connected, refusals, now);
+    // A webapp that is down itself says nothing about the droplet.
+    let verdict = if webapp_heard { verdict(desired, record, droplet, connected, refusals, now) } else { None };
     if let Some(reason) = verdict
         && record.condemned.is_none()
     {
@@ -178,17 +180,25 @@ fn note_droplet(desired: &Desired, state: &mut State, seen: &Observation, drople
 }
 
 /// Both evidences were looked at and both, or the one that counts, speak against it.
-fn surely_failing(seen: &Observation, droplet: &Droplet, connected: Option<bool>) -> bool {
+fn surely_failing(seen: &Observation, droplet: &Droplet, connected: Option<bool>, webapp_heard: bool) -> bool {
     if connected != Some(false) {
         return false;
     }
     match seen.health.get(&droplet.id) {
         Some(Health::Failed(_)) => true,
-        // It answers, yet has lost its session: its own fault only when the webapp accepts us.
-        Some(Health::Ok) => seen.probe == Some(Probe::Accepted),
+        // It answers, yet is not heard of: its own fault only when the webapp would have heard it.
+        Some(Health::Ok) => webapp_heard,
         // Without an address nobody can look; a droplet that never gets one must not boot for ever.
         None => droplet.ip.is_none() || matches!(droplet.status, DropletStatus::Off | DropletStatus::Archive),
     }
+}
+
+/// Whether the webapp has accepted us for so long that a heartbeat must have come: one is sent every
+/// 30 s, and those that were sent while webapp or database were down are not repeated.
+fn webapp_hears(desired: &Desired, probe: Option<&ProbeRecord>, seen: &Observation) -> bool {
+    seen.probe == Some(Probe::Accepted)
+        && probe
+            .is_some_and(|p| p.accepted && seen.at.duration_since(p.at) >= signed(desired.times.heartbeat_stale_after))
 }
 
 /// Why it is given up, if it is.

@@ -111,6 +111,10 @@ pub fn digest(desired: &Desired, state: &mut State, seen: &Observation, configur
         state.search.windows.clone_from(&search.searched);
         state.search.finished_at = search.complete.then_some(now);
     }
+    if seen.probe != Some(Probe::Accepted) {
+        // Acceptance counts from the first of its answers in a row.
+        state.probe = state.probe.take().filter(|p| !p.accepted);
+    }
     let Some(groups) = seen.database.known().and_then(|d| d.worker_groups.as_ref()) else { return };
     if let Some(pending) = &state.pending_token
         && known_group(groups, &pending.value).is_some()
@@ -139,6 +143,7 @@ pub fn digest(desired: &Desired, state: &mut State, seen: &Observation, configur
     {
         let inputs = probe_inputs(&token, configuration);
         match probe {
+            Probe::Accepted if state.probe.as_ref().is_some_and(|p| p.accepted && p.inputs == inputs) => {}
             Probe::Accepted => state.probe = Some(ProbeRecord { inputs, accepted: true, at: now }),
             Probe::Rejected => state.probe = Some(ProbeRecord { inputs, accepted: false, at: now }),
             Probe::Unreachable(_) => {}
