@@ -170,6 +170,12 @@ fn failing_droplet(cx: &Context<'_>, view: &View<'_>, out: &mut Supervisor) -> F
         if looks > 0 {
             out.in_progress = true;
         }
+        if cx.all.len() > 1 {
+            // The conditions that follow may speak of another one, which serves in its place.
+            let message =
+                format!("droplet {name} is out of service for {looks} of {after} looks; others of ours exist");
+            return Finding::no(DEPLOYED, Reason::SurplusDroplets, message);
+        }
         // It exists as desired; whether it works is said by the two conditions that follow.
         let message = format!("droplet {name} is as desired; out of service for {looks} of {after} looks");
         return Finding::yes(DEPLOYED, message);
