@@ -135,6 +135,12 @@ fn deployed(cx: &Context<'_>, alive: &[&View<'_>], out: &mut Supervisor) -> Find
 fn in_service(cx: &Context<'_>, serving: &View<'_>, alive: &[&View<'_>], out: &mut Supervisor) -> Finding {
     let mut surplus: Vec<_> = alive.iter().filter(|v| v.droplet.id != serving.droplet.id).collect();
     surplus.sort_by_key(|v| v.droplet.id);
+    if let Some(name) = pending_create(cx.state).filter(|_| surplus.is_empty()) {
+        out.in_progress = true;
+        let message =
+            format!("droplet {} serves; the create of {name} was sent and is looked for", serving.droplet.name);
+        return Finding::no(DEPLOYED, Reason::InProgress, message);
+    }
     // One that was told to go is there, and paid for, until the listing no longer shows it.
     let going: Vec<_> = cx.all.iter().filter(|v| v.is_going()).map(|v| v.droplet.name.as_str()).collect();
     if surplus.is_empty() && !going.is_empty() {
