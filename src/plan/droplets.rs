@@ -53,9 +53,12 @@ impl View<'_> {
         self.record.map_or(self.droplet.created_at, |r| r.first_seen)
     }
 
-    /// The one that best does the service: serving before matching before having served; oldest first.
-    pub fn rank(&self) -> (bool, bool, bool, bool, std::cmp::Reverse<u64>) {
-        (self.serving, !self.is_condemned(), self.matches, self.has_served(), std::cmp::Reverse(self.droplet.id))
+    /// The one that best does the service: serving before answering before matching before having
+    /// served; oldest first.
+    pub fn rank(&self) -> (bool, bool, bool, bool, bool, std::cmp::Reverse<u64>) {
+        let answers = self.record.is_some_and(|r| r.ok_streak > 0);
+        let oldest = std::cmp::Reverse(self.droplet.id);
+        (self.serving, !self.is_condemned(), answers, self.matches, self.has_served(), oldest)
     }
 
     /// Changes are to be expected within seconds.
