@@ -64,7 +64,9 @@ impl View<'_> {
     /// Changes are to be expected within seconds.
     pub fn is_settling(&self, now: Timestamp) -> bool {
         let Some(record) = self.record else { return true };
-        !self.serving && record.last_ok_at.is_some_and(|at| now.duration_since(at) < SETTLING)
+        let settling = record.last_ok_at.is_some_and(|at| now.duration_since(at) < SETTLING);
+        // One that answers steadily lacks its heartbeat; that is awaited at the usual pace.
+        !self.serving && record.ok_streak < OK_STREAK && settling
     }
 
     pub fn why_not(&self) -> String {

@@ -12,8 +12,8 @@ use super::desired::{Desired, short};
 use super::droplets::{View, views};
 use super::guards;
 use super::observation::{Observation, Seen};
-use super::readable_duration;
 use super::state::{IntentKind, State};
+use super::{readable_duration, signed};
 use jiff::SignedDuration;
 
 #[derive(Debug, Default)]
@@ -120,12 +120,12 @@ fn deployed(cx: &Context<'_>, alive: &[&View<'_>], out: &mut Supervisor) -> Find
         return failing_droplet(cx, failing, out);
     }
     if let Some(booting) = good.iter().max_by_key(|v| v.rank()) {
-        out.in_progress = true;
         let age = cx.seen.at.duration_since(booting.since());
-        let deadline =
-            readable_duration(SignedDuration::try_from(cx.desired.times.boot_deadline).unwrap_or(SignedDuration::MAX));
-        let message =
-            format!("droplet {} boots, {} of at most {deadline}", booting.droplet.name, readable_duration(age));
+        let deadline = signed(cx.desired.times.boot_deadline);
+        // Past its deadline and not given up: it waits for something else, which the next conditions name.
+        out.in_progress |= age < deadline;
+        let (name, age, deadline) = (&booting.droplet.name, readable_duration(age), readable_duration(deadline));
+        let message = format!("droplet {name} boots, {age} of at most {deadline}");
         return Finding::no(DEPLOYED, Reason::DropletBooting, message);
     }
     replace(cx, alive, out)
@@ -165,14 +165,15 @@ fn failing_droplet(cx: &Context<'_>, view: &View<'_>, out: &mut Supervisor) -> F
     let name = &view.droplet.name;
     let after = cx.desired.times.unhealthy_after;
     let looks = view.record.map_or(0, |r| r.failed_looks);
-    if let Some(at) = view.record.and_then(|r| r.rebooted_at) {
+    let rebooted = view.record.and_then(|r| r.rebooted_at);
+    if let Some(at) = rebooted.filter(|at| cx.seen.at.duration_since(*at) < signed(cx.desired.times.boot_deadline)) {
         out.in_progress = true;
         let since = readable_duration(cx.seen.at.duration_since(at));
         let message =
             format!("droplet {name} was rebooted {since} ago and is given its boot time; then it is replaced");
         return Finding::no(DEPLOYED, Reason::DropletBooting, message);
     }
-    if looks < after {
+    if looks < after || rebooted.is_some() {
         if looks > 0 {
             out.in_progress = true;
         }
