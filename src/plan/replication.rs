@@ -148,8 +148,7 @@ fn wal_level(
 fn wal_level_impossible(db: &DatabaseView) -> Option<Finding> {
     const KIND: ConditionType = ConditionType::WalLevelLogical;
     if db.in_recovery {
-        let message = "this server is a standby (in recovery): point DATABASE_URL at the primary";
-        return Some(Finding::no(KIND, Reason::PrivilegeMissing, message));
+        return Some(standby(KIND));
     }
     if db.wal_level.source == "command line" {
         let message = format!(
@@ -273,6 +272,9 @@ fn replica_identity(state: &State, now: Timestamp, db: &DatabaseView, out: &mut 
     if table.replica_identity == 'f' {
         return Finding::yes(KIND, "public.\"TaskRun\" has replica identity full");
     }
+    if db.in_recovery {
+        return standby(KIND);
+    }
     if !table.owned {
         return not_owner(KIND, db, "public.\"TaskRun\"");
     }
@@ -290,6 +292,9 @@ fn publication(state: &State, now: Timestamp, db: &DatabaseView, out: &mut Repli
     let Some(table) = &db.task_run else { return migrations_pending(KIND) };
     let name = PUBLICATION.to_owned();
     let Some(publication) = &db.publication else {
+        if db.in_recovery {
+            return standby(KIND);
+        }
         if !table.owned || !db.role.may_create_in_database {
             return not_owner(KIND, db, "public.\"TaskRun\", and the right to create in the database,");
         }
@@ -299,6 +304,9 @@ fn publication(state: &State, now: Timestamp, db: &DatabaseView, out: &mut Repli
     let publishes = publication.inserts && publication.updates && publication.deletes;
     if publication.has_table && publishes {
         return Finding::yes(KIND, format!("{PUBLICATION} publishes insert, update, delete of public.\"TaskRun\""));
+    }
+    if db.in_recovery {
+        return standby(KIND);
     }
     if !publication.owned {
         return not_owner(KIND, db, PUBLICATION);
@@ -336,6 +344,12 @@ fn changing(
 fn migrations_pending(kind: ConditionType) -> Finding {
     let message = "public.\"TaskRun\" does not exist: the webapp's migrations have not run yet; waiting";
     Finding::no(kind, Reason::MigrationsPending, message)
+}
+
+/// Nothing can be changed there, and nothing is tried.
+fn standby(kind: ConditionType) -> Finding {
+    let message = "this server is a standby (in recovery): point DATABASE_URL at the primary";
+    Finding::no(kind, Reason::PrivilegeMissing, message)
 }
 
 fn not_owner(kind: ConditionType, db: &DatabaseView, what: &str) -> Finding {
