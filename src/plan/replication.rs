@@ -114,7 +114,11 @@ fn wal_level(
     if let Some(finding) = wal_level_impossible(db) {
         return finding;
     }
-    let stored = db.wal_level.pending_restart || db.wal_level_in_file.as_deref() == Some("logical");
+    let stored = match db.wal_level_in_file.as_deref() {
+        Some(value) => value == "logical",
+        // The file may not be read: a pending change is taken for ours.
+        None => db.wal_level.pending_restart,
+    };
     if !stored {
         let failure = out.act(
             state,
