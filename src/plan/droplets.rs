@@ -45,6 +45,11 @@ impl View<'_> {
         self.record.is_some_and(|r| r.condemned.is_some())
     }
 
+    /// Surely out of service for as many looks as it takes.
+    pub fn is_failing(&self, desired: &Desired) -> bool {
+        self.has_served() && self.record.is_some_and(|r| r.failed_looks >= desired.times.unhealthy_after)
+    }
+
     pub fn has_served(&self) -> bool {
         self.record.is_some_and(|r| r.in_service_since.is_some())
     }

@@ -251,11 +251,11 @@ fn remove_failed(cx: &Context<'_>, alive: &[&View<'_>], out: &mut Supervisor) {
             delete(cx, view, &view.why_not(), out);
         }
     }
-    // Only dead ones of ours and no room: the dead one goes first, since it serves nobody.
-    if others.is_empty()
-        && full
+    // One dead droplet and no room for another, ever: it goes first, since it serves nobody.
+    if cx.desired.limits.max_droplets == 1
+        && cx.all.len() == 1
         && let Some(last) = alive.first()
-        && last.is_condemned()
+        && (last.is_condemned() || last.is_failing(cx.desired))
         && !last.serving
     {
         delete(cx, last, &last.why_not(), out);
