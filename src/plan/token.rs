@@ -5,6 +5,7 @@
 //! webapps before 4.5.9 also log every token they reject, newest last.
 
 use super::action::{Action, Planned};
+use super::backed_off;
 use super::condition::{ConditionType, Finding, Reason};
 use super::configuration::Configuration;
 use super::desired::{Desired, hex_sha256};
@@ -255,6 +256,11 @@ fn missing(desired: &Desired, state: &State, seen: &Observation) -> (Option<Secr
         n => format!("searched {n} log windows: {}", summary(windows)),
     };
     let actions = rotation(desired, groups);
+    let refused = actions.first().and_then(|p| backed_off(state, &p.action.key(), seen.at));
+    if let Some((failure, until)) = refused {
+        let message = format!("a new token could not be issued, which is tried again after {until}: {}", failure.error);
+        return (None, Finding::no(KIND, Reason::ChangeFailed, message), vec![]);
+    }
     let advice = if desired.rotate_lost_token {
         match groups {
             [_] => "a new token is being issued (ROTATE_LOST_TOKEN)",
