@@ -172,17 +172,6 @@ pub fn served_record(name: &str, now: Timestamp) -> DropletRecord {
     }
 }
 
-/// One record that never came into service.
-pub fn new_record(name: &str, first_seen: Timestamp) -> DropletRecord {
-    DropletRecord {
-        last_ok_at: None,
-        ok_streak: 0,
-        in_service_since: None,
-        first_seen,
-        ..served_record(name, first_seen)
-    }
-}
-
 impl World {
     /// Everything as wanted, and known to be so for a day.
     pub fn settled() -> World {
@@ -222,6 +211,7 @@ impl World {
     pub fn without_droplets() -> World {
         let mut world = World::settled();
         world.remove(ID);
+        world.db().workers.clear();
         world.state.supervisor = Default::default();
         world
     }
