@@ -24,6 +24,7 @@ pub const NAME: &str = "trigger-supervisor-b2c3d4e5-1";
 pub const NEXT: &str = "trigger-supervisor-b2c3d4e5-2";
 pub const NEXT_ID: u64 = 7002;
 
+#[derive(Debug)]
 pub struct World {
     pub desired: Desired,
     pub state: State,
