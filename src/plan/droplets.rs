@@ -127,6 +127,11 @@ pub fn digest(desired: &Desired, state: &mut State, seen: &Observation) {
     let now = seen.at;
     let hour_ago = now - SignedDuration::from_hours(1);
     state.supervisor.creates.retain(|at| *at > hour_ago);
+    if let Some(database) = seen.database.known() {
+        // After a lost state file the rows of earlier supervisors still tell which names were used.
+        let used = database.workers.keys().filter_map(|name| sequence_of(desired, name)).max();
+        state.supervisor.sequence = state.supervisor.sequence.max(used.unwrap_or(0));
+    }
     let Seen::Known(droplets) = &seen.droplets else { return };
     for droplet in droplets {
         note_droplet(desired, state, seen, droplet);

@@ -93,3 +93,11 @@ fn a_droplet_that_somebody_deleted_is_made_anew_under_another_name() {
     assert_eq!(cycle.creates()[0].0, NEXT);
     assert!(world.state.supervisor.droplets.is_empty());
 }
+
+#[test]
+fn names_of_earlier_supervisors_are_not_used_again_after_a_lost_state_file() {
+    let mut world = World::without_droplets();
+    world.set_heartbeat("trigger-supervisor-b2c3d4e5-41", Some(2.0));
+    world.set_heartbeat("trigger-supervisor-ffffffff-99", Some(2.0));
+    assert_eq!(world.cycle().creates()[0].0, "trigger-supervisor-b2c3d4e5-42");
+}
