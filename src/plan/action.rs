@@ -70,7 +70,8 @@ impl Action {
             Action::RotateToken { group_name, .. } => format!("trigger/token/{group_name}/rotate"),
             Action::CreateFirewall { spec } => format!("digitalocean/firewall/{}/create", spec.name),
             Action::UpdateFirewall { spec, .. } => format!("digitalocean/firewall/{}/update", spec.name),
-            Action::CreateDroplet { name, .. } => format!("digitalocean/droplet/{name}/create"),
+            // Each attempt has its own name; what is refused is the specification.
+            Action::CreateDroplet { spec, .. } => format!("digitalocean/droplet/{}/create", spec.fingerprint),
             Action::RebootDroplet { name, .. } => format!("digitalocean/droplet/{name}/reboot"),
             Action::DeleteDroplet { name, .. } => format!("digitalocean/droplet/{name}/delete"),
         }

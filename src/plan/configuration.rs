@@ -37,6 +37,10 @@ pub fn read(desired: &Desired, railway: &Seen<RailwayView>) -> (Option<Configura
 
 fn assemble(desired: &Desired, view: &RailwayView) -> Result<Configuration, Finding> {
     service_found(&view.webapp, "WEBAPP_SERVICE_NAME")?;
+    // No registry is a choice; not knowing which one would take a droplet its registry away.
+    if let Lookup::Ambiguous { .. } = &view.registry {
+        service_found(&view.registry, "REGISTRY_SERVICE_NAME")?;
+    }
     let managed_secret = desired
         .managed_secret
         .clone()

@@ -8,7 +8,7 @@ use super::action::{Action, DropletSpec};
 use super::condition::{ConditionType, Finding, Reason};
 use super::desired::Desired;
 use super::observation::{DatabaseView, Droplet, DropletStatus, Health, Observation, Probe, Seen};
-use super::state::{Condemned, DropletRecord, Intent, IntentKind, State};
+use super::state::{Condemned, DropletRecord, Intent, IntentKind, ProbeRecord, State};
 use super::supervisor::sequence_of;
 use super::{readable_duration, signed};
 use jiff::{SignedDuration, Timestamp};
@@ -24,6 +24,8 @@ const UNSENT_DELETE: SignedDuration = SignedDuration::from_secs(30);
 /// First pause after a droplet that never became healthy; doubled each time.
 const CREATE_BACKOFF: SignedDuration = SignedDuration::from_mins(2);
 const CREATE_BACKOFF_MAX: SignedDuration = SignedDuration::from_hours(6);
+/// Refusals after which a reboot is given up and the droplet replaced.
+const MAX_REBOOT_REFUSALS: u32 = 3;
 
 /// One droplet of ours with everything known of it.
 #[derive(Debug)]
@@ -44,6 +46,11 @@ impl View<'_> {
         self.record.is_some_and(|r| r.condemned.is_some())
     }
 
+    /// Surely out of service for as many looks as it takes.
+    pub fn is_failing(&self, desired: &Desired) -> bool {
+        self.has_served() && self.record.is_some_and(|r| r.failed_looks >= desired.times.unhealthy_after)
+    }
+
     pub fn has_served(&self) -> bool {
         self.record.is_some_and(|r| r.in_service_since.is_some())
     }
@@ -52,15 +59,20 @@ impl View<'_> {
         self.record.map_or(self.droplet.created_at, |r| r.first_seen)
     }
 
-    /// The one that best does the service: serving before matching before having served; oldest first.
-    pub fn rank(&self) -> (bool, bool, bool, bool, std::cmp::Reverse<u64>) {
-        (self.serving, !self.is_condemned(), self.matches, self.has_served(), std::cmp::Reverse(self.droplet.id))
+    /// The one that best does the service: serving before answering before matching before having
+    /// served; oldest first.
+    pub fn rank(&self) -> (bool, bool, bool, bool, bool, std::cmp::Reverse<u64>) {
+        let answers = self.record.is_some_and(|r| r.ok_streak > 0);
+        let oldest = std::cmp::Reverse(self.droplet.id);
+        (self.serving, !self.is_condemned(), answers, self.matches, self.has_served(), oldest)
     }
 
     /// Changes are to be expected within seconds.
     pub fn is_settling(&self, now: Timestamp) -> bool {
         let Some(record) = self.record else { return true };
-        !self.serving && record.last_ok_at.is_some_and(|at| now.duration_since(at) < SETTLING)
+        let settling = record.last_ok_at.is_some_and(|at| now.duration_since(at) < SETTLING);
+        // One that answers steadily lacks its heartbeat; that is awaited at the usual pace.
+        !self.serving && record.ok_streak < OK_STREAK && settling
     }
 
     pub fn why_not(&self) -> String {
@@ -116,6 +128,11 @@ pub fn digest(desired: &Desired, state: &mut State, seen: &Observation) {
     let now = seen.at;
     let hour_ago = now - SignedDuration::from_hours(1);
     state.supervisor.creates.retain(|at| *at > hour_ago);
+    if let Some(database) = seen.database.known() {
+        // After a lost state file the rows of earlier supervisors still tell which names were used.
+        let used = database.workers.keys().filter_map(|name| sequence_of(desired, name)).max();
+        state.supervisor.sequence = state.supervisor.sequence.max(used.unwrap_or(0));
+    }
     let Seen::Known(droplets) = &seen.droplets else { return };
     for droplet in droplets {
         note_droplet(desired, state, seen, droplet);
@@ -130,6 +147,7 @@ fn note_droplet(desired: &Desired, state: &mut State, seen: &Observation, drople
     if let Some(sequence) = sequence_of(desired, &droplet.name) {
         state.supervisor.sequence = state.supervisor.sequence.max(sequence);
     }
+    let webapp_heard = webapp_hears(desired, state.probe.as_ref(), seen);
     let record = state.supervisor.droplets.entry(droplet.id).or_insert_with(|| DropletRecord {
         name: droplet.name.clone(),
         // Its own birth, not our first look: after a lost state file an old droplet gets no new grace.
@@ -157,12 +175,15 @@ fn note_droplet(desired: &Desired, state: &mut State, seen: &Observation, drople
         record.condemned = None;
         return;
     }
-    if surely_failing(seen, droplet, connected) {
+    if surely_failing(seen, droplet, connected, webapp_heard) {
         record.failed_looks = record.failed_looks.saturating_add(1);
     } else if connected == Some(true) {
         record.failed_looks = 0;
     }
-    let verdict = verdict(desired, record, droplet, connected, now);
+    let reboot = Action::RebootDroplet { id: droplet.id, name: droplet.name.clone() };
+    let refusals = state.failures.get(&reboot.key()).map_or(0, |f| f.attempts);
+    // A webapp that is down itself says nothing about the droplet.
+    let verdict = if webapp_heard { verdict(desired, record, droplet, connected, refusals, now) } else { None };
     if let Some(reason) = verdict
         && record.condemned.is_none()
     {
@@ -175,16 +196,25 @@ fn note_droplet(desired: &Desired, state: &mut State, seen: &Observation, drople
 }
 
 /// Both evidences were looked at and both, or the one that counts, speak against it.
-fn surely_failing(seen: &Observation, droplet: &Droplet, connected: Option<bool>) -> bool {
+fn surely_failing(seen: &Observation, droplet: &Droplet, connected: Option<bool>, webapp_heard: bool) -> bool {
     if connected != Some(false) {
         return false;
     }
     match seen.health.get(&droplet.id) {
         Some(Health::Failed(_)) => true,
-        // It answers, yet has lost its session: its own fault only when the webapp accepts us.
-        Some(Health::Ok) => seen.probe == Some(Probe::Accepted),
-        None => matches!(droplet.status, DropletStatus::Off | DropletStatus::Archive),
+        // It answers, yet is not heard of: its own fault only when the webapp would have heard it.
+        Some(Health::Ok) => webapp_heard,
+        // Without an address nobody can look; a droplet that never gets one must not boot for ever.
+        None => droplet.ip.is_none() || matches!(droplet.status, DropletStatus::Off | DropletStatus::Archive),
     }
+}
+
+/// Whether the webapp has accepted us for so long that a heartbeat must have come: one is sent every
+/// 30 s, and those that were sent while webapp or database were down are not repeated.
+fn webapp_hears(desired: &Desired, probe: Option<&ProbeRecord>, seen: &Observation) -> bool {
+    seen.probe == Some(Probe::Accepted)
+        && probe
+            .is_some_and(|p| p.accepted && seen.at.duration_since(p.at) >= signed(desired.times.heartbeat_stale_after))
 }
 
 /// Why it is given up, if it is.
@@ -193,6 +223,7 @@ fn verdict(
     record: &DropletRecord,
     droplet: &Droplet,
     connected: Option<bool>,
+    reboot_refusals: u32,
     now: Timestamp,
 ) -> Option<String> {
     // A database that could not be read proves nothing against the droplet.
@@ -209,6 +240,9 @@ fn verdict(
         }
         (Some(_), Some(rebooted)) if now.duration_since(rebooted) >= deadline => {
             Some(format!("{} stayed out of service {} after its reboot", droplet.name, readable_duration(deadline)))
+        }
+        (Some(_), None) if reboot_refusals >= MAX_REBOOT_REFUSALS => {
+            Some(format!("{} is out of service and its reboot was refused {reboot_refusals} times", droplet.name))
         }
         _ => None,
     }

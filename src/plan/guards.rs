@@ -40,7 +40,7 @@ pub fn may_create(
     action: &Action,
 ) -> Result<f64, Hold> {
     if !firewall_ready {
-        return Err(Hold::by("FirewallReady", "no droplet is made before its firewall stands").soon());
+        return Err(Hold::by("FirewallReady", "no droplet is made before its firewall stands"));
     }
     if let Some((failure, until)) = backed_off(state, &action.key(), seen.at) {
         let why = format!("failed {} times, tried again after {until}: {}", failure.attempts, failure.error);

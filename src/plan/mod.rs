@@ -70,7 +70,9 @@ pub fn plan(desired: &Desired, state: &State, seen: &Observation) -> Plan {
     let inputs = supervisor::Inputs { spec: spec.as_ref(), firewall_ready: firewall.is_ready() };
     let supervisor = supervisor::plan(desired, state, seen, &inputs);
 
-    let searching = token_finding.reason == condition::Reason::SearchingLogs;
+    // A search that cannot look is not one in progress: it would spend the budget every few seconds.
+    let searched = seen.search.as_ref().is_some_and(|s| s.error.is_none());
+    let searching = searched && token_finding.reason == condition::Reason::SearchingLogs;
     let mut plan = Plan {
         in_progress: replication.in_progress
             || supervisor.in_progress

@@ -114,7 +114,11 @@ fn wal_level(
     if let Some(finding) = wal_level_impossible(db) {
         return finding;
     }
-    let stored = db.wal_level.pending_restart || db.wal_level_in_file.as_deref() == Some("logical");
+    let stored = match db.wal_level_in_file.as_deref() {
+        Some(value) => value == "logical",
+        // The file may not be read: a pending change is taken for ours.
+        None => db.wal_level.pending_restart,
+    };
     if !stored {
         let failure = out.act(
             state,
@@ -148,8 +152,7 @@ fn wal_level(
 fn wal_level_impossible(db: &DatabaseView) -> Option<Finding> {
     const KIND: ConditionType = ConditionType::WalLevelLogical;
     if db.in_recovery {
-        let message = "this server is a standby (in recovery): point DATABASE_URL at the primary";
-        return Some(Finding::no(KIND, Reason::PrivilegeMissing, message));
+        return Some(standby(KIND));
     }
     if db.wal_level.source == "command line" {
         let message = format!(
@@ -273,6 +276,9 @@ fn replica_identity(state: &State, now: Timestamp, db: &DatabaseView, out: &mut 
     if table.replica_identity == 'f' {
         return Finding::yes(KIND, "public.\"TaskRun\" has replica identity full");
     }
+    if db.in_recovery {
+        return standby(KIND);
+    }
     if !table.owned {
         return not_owner(KIND, db, "public.\"TaskRun\"");
     }
@@ -290,6 +296,9 @@ fn publication(state: &State, now: Timestamp, db: &DatabaseView, out: &mut Repli
     let Some(table) = &db.task_run else { return migrations_pending(KIND) };
     let name = PUBLICATION.to_owned();
     let Some(publication) = &db.publication else {
+        if db.in_recovery {
+            return standby(KIND);
+        }
         if !table.owned || !db.role.may_create_in_database {
             return not_owner(KIND, db, "public.\"TaskRun\", and the right to create in the database,");
         }
@@ -299,6 +308,9 @@ fn publication(state: &State, now: Timestamp, db: &DatabaseView, out: &mut Repli
     let publishes = publication.inserts && publication.updates && publication.deletes;
     if publication.has_table && publishes {
         return Finding::yes(KIND, format!("{PUBLICATION} publishes insert, update, delete of public.\"TaskRun\""));
+    }
+    if db.in_recovery {
+        return standby(KIND);
     }
     if !publication.owned {
         return not_owner(KIND, db, PUBLICATION);
@@ -336,6 +348,12 @@ fn changing(
 fn migrations_pending(kind: ConditionType) -> Finding {
     let message = "public.\"TaskRun\" does not exist: the webapp's migrations have not run yet; waiting";
     Finding::no(kind, Reason::MigrationsPending, message)
+}
+
+/// Nothing can be changed there, and nothing is tried.
+fn standby(kind: ConditionType) -> Finding {
+    let message = "this server is a standby (in recovery): point DATABASE_URL at the primary";
+    Finding::no(kind, Reason::PrivilegeMissing, message)
 }
 
 fn not_owner(kind: ConditionType, db: &DatabaseView, what: &str) -> Finding {

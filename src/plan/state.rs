@@ -128,6 +128,7 @@ pub struct SearchState {
 pub struct ProbeRecord {
     pub inputs: String,
     pub accepted: bool,
+    /// Of a refusal: when it was said last. Of acceptance: since when every cycle was accepted.
     pub at: Timestamp,
 }
 

@@ -12,8 +12,8 @@ use super::desired::{Desired, short};
 use super::droplets::{View, views};
 use super::guards;
 use super::observation::{Observation, Seen};
-use super::readable_duration;
 use super::state::{IntentKind, State};
+use super::{readable_duration, signed};
 use jiff::SignedDuration;
 
 #[derive(Debug, Default)]
@@ -22,6 +22,19 @@ pub struct Supervisor {
     pub actions: Vec<Planned>,
     pub held: Vec<Held>,
     pub in_progress: bool,
+}
+
+impl Supervisor {
+    /// Whether earlier refusals keep the action back; then it is held.
+    fn is_held_back(&mut self, state: &State, action: &Action, seen: &Observation) -> bool {
+        let Some((failure, until)) = super::backed_off(state, &action.key(), seen.at) else { return false };
+        self.held.push(Held {
+            action: action.to_string(),
+            by: "back-off".into(),
+            why: format!("failed {} times; tried again after {until}: {}", failure.attempts, failure.error),
+        });
+        true
+    }
 }
 
 /// A DELETE that was accepted and still shows the droplet after this long is sent again.
@@ -45,7 +58,7 @@ pub fn plan(desired: &Desired, state: &State, seen: &Observation, inputs: &Input
         return out;
     }
     let all = views(desired, state, seen, inputs.spec);
-    delete_again(&all, seen, &mut out);
+    delete_again(desired, state, &all, seen, &mut out);
     let alive: Vec<&View<'_>> = all.iter().filter(|v| !v.is_going()).collect();
     let deployed = match inputs.spec {
         None => without_spec(&alive),
@@ -72,12 +85,19 @@ struct Context<'a> {
 
 const DEPLOYED: ConditionType = ConditionType::SupervisorDeployed;
 
-/// A droplet that was told to go and stays is told again; deleting by id is idempotent.
-fn delete_again(all: &[View<'_>], seen: &Observation, out: &mut Supervisor) {
+/// A droplet that was told to go and stays is told again; deleting by id is idempotent. Not while it
+/// may be the only one that serves: what was to take its place may have died since, and the call may never have arrived.
+fn delete_again(desired: &Desired, state: &State, all: &[View<'_>], seen: &Observation, out: &mut Supervisor) {
     for view in all {
         let Some(at) = view.record.and_then(|r| r.deleted_at) else { continue };
+        let replaced = all.iter().any(|v| v.serving && v.droplet.id != view.droplet.id);
+        let out_of_service = view.record.is_some_and(|r| r.ok_streak == 0)
+            || super::droplets::is_connected(desired, seen, view.droplet) == Some(false);
+        if !replaced && !out_of_service {
+            continue;
+        }
         out.in_progress = true;
-        if seen.at.duration_since(at) >= DELETE_AGAIN_AFTER {
+        if seen.at.duration_since(at) >= DELETE_AGAIN_AFTER && !out.is_held_back(state, &view.delete(), seen) {
             let reason = "its deletion was accepted and it still exists".to_owned();
             out.actions.push(Planned { action: view.delete(), reason, monthly_usd: None });
         }
@@ -100,12 +120,12 @@ fn deployed(cx: &Context<'_>, alive: &[&View<'_>], out: &mut Supervisor) -> Find
         return failing_droplet(cx, failing, out);
     }
     if let Some(booting) = good.iter().max_by_key(|v| v.rank()) {
-        out.in_progress = true;
         let age = cx.seen.at.duration_since(booting.since());
-        let deadline =
-            readable_duration(SignedDuration::try_from(cx.desired.times.boot_deadline).unwrap_or(SignedDuration::MAX));
-        let message =
-            format!("droplet {} boots, {} of at most {deadline}", booting.droplet.name, readable_duration(age));
+        let deadline = signed(cx.desired.times.boot_deadline);
+        // Past its deadline and not given up: it waits for something else, which the next conditions name.
+        out.in_progress |= age < deadline;
+        let (name, age, deadline) = (&booting.droplet.name, readable_duration(age), readable_duration(deadline));
+        let message = format!("droplet {name} boots, {age} of at most {deadline}");
         return Finding::no(DEPLOYED, Reason::DropletBooting, message);
     }
     replace(cx, alive, out)
@@ -115,6 +135,18 @@ fn deployed(cx: &Context<'_>, alive: &[&View<'_>], out: &mut Supervisor) -> Find
 fn in_service(cx: &Context<'_>, serving: &View<'_>, alive: &[&View<'_>], out: &mut Supervisor) -> Finding {
     let mut surplus: Vec<_> = alive.iter().filter(|v| v.droplet.id != serving.droplet.id).collect();
     surplus.sort_by_key(|v| v.droplet.id);
+    if let Some(name) = pending_create(cx.state).filter(|_| surplus.is_empty()) {
+        out.in_progress = true;
+        let message =
+            format!("droplet {} serves; the create of {name} was sent and is looked for", serving.droplet.name);
+        return Finding::no(DEPLOYED, Reason::InProgress, message);
+    }
+    // One that was told to go is there, and paid for, until the listing no longer shows it.
+    let going: Vec<_> = cx.all.iter().filter(|v| v.is_going()).map(|v| v.droplet.name.as_str()).collect();
+    if surplus.is_empty() && !going.is_empty() {
+        let message = format!("droplet {} serves; {} is being deleted", serving.droplet.name, going.join(", "));
+        return Finding::no(DEPLOYED, Reason::InProgress, message);
+    }
     if surplus.is_empty() {
         let message = format!("droplet {} ({}, {}) serves", serving.droplet.name, cx.spec.size, cx.spec.region);
         return Finding::yes(DEPLOYED, message);
@@ -133,16 +165,23 @@ fn failing_droplet(cx: &Context<'_>, view: &View<'_>, out: &mut Supervisor) -> F
     let name = &view.droplet.name;
     let after = cx.desired.times.unhealthy_after;
     let looks = view.record.map_or(0, |r| r.failed_looks);
-    if let Some(at) = view.record.and_then(|r| r.rebooted_at) {
+    let rebooted = view.record.and_then(|r| r.rebooted_at);
+    if let Some(at) = rebooted.filter(|at| cx.seen.at.duration_since(*at) < signed(cx.desired.times.boot_deadline)) {
         out.in_progress = true;
         let since = readable_duration(cx.seen.at.duration_since(at));
         let message =
             format!("droplet {name} was rebooted {since} ago and is given its boot time; then it is replaced");
         return Finding::no(DEPLOYED, Reason::DropletBooting, message);
     }
-    if looks < after {
+    if looks < after || rebooted.is_some() {
         if looks > 0 {
             out.in_progress = true;
+        }
+        if cx.all.len() > 1 {
+            // The conditions that follow may speak of another one, which serves in its place.
+            let message =
+                format!("droplet {name} is out of service for {looks} of {after} looks; others of ours exist");
+            return Finding::no(DEPLOYED, Reason::SurplusDroplets, message);
         }
         // It exists as desired; whether it works is said by the two conditions that follow.
         let message = format!("droplet {name} is as desired; out of service for {looks} of {after} looks");
@@ -150,17 +189,9 @@ fn failing_droplet(cx: &Context<'_>, view: &View<'_>, out: &mut Supervisor) -> F
     }
     let action = Action::RebootDroplet { id: view.droplet.id, name: name.clone() };
     let reason = format!("out of service for {looks} looks in a row");
-    let held = super::backed_off(cx.state, &action.key(), cx.seen.at);
-    match held {
-        Some((failure, until)) => out.held.push(Held {
-            action: action.to_string(),
-            by: "back-off".into(),
-            why: format!("failed {} times; tried again after {until}: {}", failure.attempts, failure.error),
-        }),
-        None => {
-            out.in_progress = true;
-            out.actions.push(Planned { action, reason, monthly_usd: None });
-        }
+    if !out.is_held_back(cx.state, &action, cx.seen) {
+        out.in_progress = true;
+        out.actions.push(Planned { action, reason, monthly_usd: None });
     }
     Finding::no(
         DEPLOYED,
@@ -220,11 +251,11 @@ fn remove_failed(cx: &Context<'_>, alive: &[&View<'_>], out: &mut Supervisor) {
             delete(cx, view, &view.why_not(), out);
         }
     }
-    // Only dead ones of ours and no room: the dead one goes first, since it serves nobody.
-    if others.is_empty()
-        && full
+    // One dead droplet and no room for another, ever: it goes first, since it serves nobody.
+    if cx.desired.limits.max_droplets == 1
+        && cx.all.len() == 1
         && let Some(last) = alive.first()
-        && last.is_condemned()
+        && (last.is_condemned() || last.is_failing(cx.desired))
         && !last.serving
     {
         delete(cx, last, &last.why_not(), out);
@@ -232,6 +263,9 @@ fn remove_failed(cx: &Context<'_>, alive: &[&View<'_>], out: &mut Supervisor) {
 }
 
 fn delete(cx: &Context<'_>, view: &View<'_>, reason: &str, out: &mut Supervisor) {
+    if out.is_held_back(cx.state, &view.delete(), cx.seen) {
+        return;
+    }
     out.in_progress = true;
     let planned = out.actions.iter().filter(|p| p.action.destroys()).count() as u32;
     let limit = cx.desired.limits.max_deletes_per_cycle;

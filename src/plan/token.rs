@@ -5,6 +5,7 @@
 //! webapps before 4.5.9 also log every token they reject, newest last.
 
 use super::action::{Action, Planned};
+use super::backed_off;
 use super::condition::{ConditionType, Finding, Reason};
 use super::configuration::Configuration;
 use super::desired::{Desired, hex_sha256};
@@ -111,6 +112,10 @@ pub fn digest(desired: &Desired, state: &mut State, seen: &Observation, configur
         state.search.windows.clone_from(&search.searched);
         state.search.finished_at = search.complete.then_some(now);
     }
+    if seen.probe != Some(Probe::Accepted) {
+        // Acceptance counts from the first of its answers in a row.
+        state.probe = state.probe.take().filter(|p| !p.accepted);
+    }
     let Some(groups) = seen.database.known().and_then(|d| d.worker_groups.as_ref()) else { return };
     if let Some(pending) = &state.pending_token
         && known_group(groups, &pending.value).is_some()
@@ -139,6 +144,7 @@ pub fn digest(desired: &Desired, state: &mut State, seen: &Observation, configur
     {
         let inputs = probe_inputs(&token, configuration);
         match probe {
+            Probe::Accepted if state.probe.as_ref().is_some_and(|p| p.accepted && p.inputs == inputs) => {}
             Probe::Accepted => state.probe = Some(ProbeRecord { inputs, accepted: true, at: now }),
             Probe::Rejected => state.probe = Some(ProbeRecord { inputs, accepted: false, at: now }),
             Probe::Unreachable(_) => {}
@@ -250,6 +256,11 @@ fn missing(desired: &Desired, state: &State, seen: &Observation) -> (Option<Secr
         n => format!("searched {n} log windows: {}", summary(windows)),
     };
     let actions = rotation(desired, groups);
+    let refused = actions.first().and_then(|p| backed_off(state, &p.action.key(), seen.at));
+    if let Some((failure, until)) = refused {
+        let message = format!("a new token could not be issued, which is tried again after {until}: {}", failure.error);
+        return (None, Finding::no(KIND, Reason::ChangeFailed, message), vec![]);
+    }
     let advice = if desired.rotate_lost_token {
         match groups {
             [_] => "a new token is being issued (ROTATE_LOST_TOKEN)",
