@@ -10,7 +10,7 @@ use ops_controller::controller::status::{Status, why};
 use ops_controller::controller::store::{Lock, StoreError};
 use ops_controller::plan::action::Outcome;
 use ops_controller::plan::mode::{self, Shown};
-use ops_controller::telemetry;
+use ops_controller::telemetry::{self, redact_text};
 use std::io::BufRead;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -48,7 +48,7 @@ pub async fn once() -> u8 {
         return failed(&error);
     }
     let status = seen.borrow().clone();
-    print!("{}", telemetry::redact_text(&why(&status.conditions, &status.held)));
+    print!("{}", redact_text(&why(&status.conditions, &status.held)));
     let bad = |outcome: &Outcome| matches!(outcome, Outcome::Failed { .. } | Outcome::Unresolved { .. });
     let actions = status.cycle.as_ref().map(|c| c.actions.as_slice()).unwrap_or_default();
     match actions.iter().filter_map(|a| a.outcome.as_ref()).any(bad) {
@@ -69,7 +69,7 @@ pub async fn ask(what: &str) -> u8 {
             DONE
         }
         Some(Err(answer)) => {
-            eprintln!("the daemon refused: {answer}");
+            eprintln!("error: the daemon refused to {what}: {}", redact_text(&answer));
             ERROR
         }
         None => in_file(&config, what).await,
@@ -153,7 +153,7 @@ pub async fn destroy(yes: bool) -> u8 {
         println!("  firewall {}", firewall.name);
     }
     if !yes && !confirmed() {
-        eprintln!("nothing was deleted");
+        eprintln!("nothing was deleted: type DESTROY when asked, or give --yes");
         return USAGE;
     }
     match teardown::destroy(&writers, &config.desired, &inventory, |line| println!("{line}")).await {

@@ -23,7 +23,13 @@ pub async fn post(config: &Config, path: &str) -> Option<Result<(), String>> {
     let answer = client(store(config).socket())?.post(url(path)).send().await.ok()?;
     let status = answer.status();
     let text = answer.text().await.unwrap_or_default();
-    Some(if status.is_success() { Ok(()) } else { Err(text) })
+    Some(if status.is_success() { Ok(()) } else { Err(detail(&text)) })
+}
+
+/// The sentence out of a problem; the whole text when it is none.
+fn detail(text: &str) -> String {
+    let problem: Option<serde_json::Value> = serde_json::from_str(text).ok();
+    problem.and_then(|p| p["detail"].as_str().map(str::to_owned)).unwrap_or_else(|| text.trim().to_owned())
 }
 
 fn url(path: &str) -> String {

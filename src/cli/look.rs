@@ -3,7 +3,7 @@
 use super::{CHANGES_PENDING, DONE, ERROR, TRY_LATER, failed, local, quiet_configuration};
 use jiff::Timestamp;
 use ops_controller::clients::{Readers, Seam};
-use ops_controller::config::Config;
+use ops_controller::config::{Config, Origin};
 use ops_controller::controller::observe::Memory;
 use ops_controller::controller::status::why as explain;
 use ops_controller::controller::{doctor as checks, propose};
@@ -78,7 +78,8 @@ fn plan_text(plan: &Plan, conditions: &[Condition]) -> String {
 }
 
 fn monthly(plan: &Plan) -> f64 {
-    plan.actions.iter().filter_map(|p| p.monthly_usd).sum()
+    // The sum of nothing is -0.0, which would be printed with its sign.
+    plan.actions.iter().filter_map(|p| p.monthly_usd).sum::<f64>() + 0.0
 }
 
 fn plan_json(plan: &Plan, conditions: &[Condition]) -> String {
@@ -187,7 +188,10 @@ pub fn config() -> u8 {
     };
     let width = config.effective.iter().map(|e| e.name.len()).max().unwrap_or_default();
     for setting in &config.effective {
-        println!("{:width$}  {}  ({})", setting.name, setting.shown, setting.origin);
+        match setting.origin {
+            Origin::Unset => println!("{:width$}  unset", setting.name),
+            _ => println!("{:width$}  {}  ({})", setting.name, setting.shown, setting.origin),
+        }
     }
     DONE
 }

@@ -66,7 +66,7 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
     },
-    /// Exit 0 when the daemon answers /healthz (for Docker)
+    /// Exit 0 when the daemon answers /readyz (for Docker)
     Healthcheck,
     /// Run the daemon against simulated clouds on this machine; needs no account
     Sandbox {

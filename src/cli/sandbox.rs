@@ -2,6 +2,7 @@
 
 use super::daemon;
 use super::{ERROR, USAGE};
+use futures_util::FutureExt;
 use ops_controller::config::Config;
 use ops_controller::controller::daemon::Controls;
 use ops_controller::controller::status::Status;
@@ -12,6 +13,7 @@ use ops_controller::telemetry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// With --until-healthy: longer than this is a failure.
 const STORY_DEADLINE: Duration = Duration::from_secs(300);
@@ -37,6 +39,13 @@ pub async fn run(breaks: Vec<String>, until_healthy: bool) -> u8 {
             return ERROR;
         }
     };
+    let mut interrupts = match Interrupts::listen() {
+        Ok(interrupts) => interrupts,
+        Err(error) => {
+            eprintln!("error: signals cannot be received: {error}");
+            return ERROR;
+        }
+    };
     let sandbox = match Sandbox::start(Options::default().with_processes(exe)).await {
         Ok(sandbox) => Arc::new(sandbox),
         Err(error) => {
@@ -44,6 +53,7 @@ pub async fn run(breaks: Vec<String>, until_healthy: bool) -> u8 {
             return ERROR;
         }
     };
+<<<<<<< HEAD
     // Trouble with the beginning must be there at the beginning.
     let (early, troubles): (Vec<_>, Vec<_>) =
         troubles.into_iter().partition(|b| matches!(b, Break::SlowRestart | Break::PoisonedToken));
@@ -54,6 +64,12 @@ pub async fn run(breaks: Vec<String>, until_healthy: bool) -> u8 {
         }
     }
     let code = story(&sandbox, troubles, until_healthy, begun).await;
+=======
+    let code = match interrupts.came().now_or_never() {
+        Some(()) => ERROR,
+        None => story(&sandbox, troubles, until_healthy, begun, interrupts).await,
+    };
+>>>>>>> contracts
     println!("taking everything down ...");
     match Arc::try_unwrap(sandbox) {
         Ok(sandbox) => sandbox.stop().await,
@@ -63,7 +79,13 @@ pub async fn run(breaks: Vec<String>, until_healthy: bool) -> u8 {
     code
 }
 
-async fn story(sandbox: &Arc<Sandbox>, troubles: Vec<Break>, until_healthy: bool, begun: Instant) -> u8 {
+async fn story(
+    sandbox: &Arc<Sandbox>,
+    troubles: Vec<Break>,
+    until_healthy: bool,
+    begun: Instant,
+    mut interrupts: Interrupts,
+) -> u8 {
     let config = match sandbox_config(sandbox) {
         Ok(config) => config,
         Err(error) => {
@@ -86,10 +108,34 @@ async fn story(sandbox: &Arc<Sandbox>, troubles: Vec<Break>, until_healthy: bool
         println!("status:  curl http://{address}/status");
         println!("break:   curl -X POST http://{control}/sandbox/break/supervisor-killed   (list: curl http://{control}/sandbox)");
         println!("stop:    Ctrl-C");
+        let stop = controls.stop.clone();
+        tokio::spawn(async move {
+            interrupts.came().await;
+            stop.cancel();
+        });
         tokio::spawn(teller.tell(controls));
     })
     .await;
     if failed.load(Ordering::Relaxed) { ERROR } else { code }
+}
+
+/// Ctrl-C and SIGTERM from now on: while the world starts, they must not leave half of it behind.
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    fn listen() -> std::io::Result<Interrupts> {
+        Ok(Interrupts { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn came(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 /// The world's variables; what is set in the environment (intervals, sizes, guards) wins, except

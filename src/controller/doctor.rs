@@ -7,6 +7,8 @@ use crate::plan::desired::Desired;
 use crate::plan::observation::{DatabaseView, Lookup, Seen, Size};
 use crate::plan::state::RailwayIds;
 
+const RAILWAY_REACH: &str = "check the network, and RAILWAY_API_URL if it is set";
+
 /// One line of the report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
@@ -33,23 +35,27 @@ pub async fn run(config: &Config, readers: &Readers) -> Vec<Check> {
 }
 
 async fn railway(config: &Config, readers: &Readers) -> Vec<Check> {
-    const TOKEN: &str = "Railway token";
+    let token = if config.railway_project_token.is_some() { "RAILWAY_TOKEN" } else { "RAILWAY_API_TOKEN" };
     let mut checks = Vec::new();
     let desired = &config.desired;
     if config.railway_project_token.is_some() {
         match readers.railway.token_scope().await {
             Ok((project, environment)) if project == desired.project_id && environment == desired.environment_id => {
-                checks.push(Check::ok(TOKEN, "a project token for this project and environment"));
+                checks.push(Check::ok(token, "a project token for this project and environment"));
             }
             Ok(_) => {
                 let fix = "is for another project or environment: make one in this project's settings, or correct RAILWAY_PROJECT_ID and RAILWAY_ENVIRONMENT_ID";
-                checks.push(Check::bad(TOKEN, format!("RAILWAY_TOKEN {fix}")));
+                checks.push(Check::bad(token, fix));
                 return checks;
             }
             Err(error) => {
-                let fix =
-                    "RAILWAY_TOKEN must be a project token; an account or workspace token goes into RAILWAY_API_TOKEN";
-                checks.push(Check::bad(TOKEN, format!("{error}: {fix}")));
+                let fix = "must be a project token; an account or workspace token goes into RAILWAY_API_TOKEN";
+                checks.push(match &error {
+                    ClientError::Forbidden { .. } | ClientError::Unauthorized { .. } => {
+                        Check::bad(token, format!("{fix} ({error})"))
+                    }
+                    error => Check::bad("Railway", format!("{error}; {RAILWAY_REACH}")),
+                });
                 return checks;
             }
         }
@@ -68,14 +74,14 @@ async fn railway(config: &Config, readers: &Readers) -> Vec<Check> {
             });
         }
         Err(error @ ClientError::NotFound { .. }) => {
-            let fix = "no such project for this token: copy the id from the project's settings in Railway";
-            checks.push(Check::bad("RAILWAY_PROJECT_ID", format!("{error}; {fix}")));
+            let fix = "this token sees no such project: copy the id from the project's settings in Railway";
+            checks.push(Check::bad("RAILWAY_PROJECT_ID", format!("{fix} ({})", words(&error))));
         }
         Err(error @ (ClientError::Forbidden { .. } | ClientError::Unauthorized { .. })) => {
-            let fix = "the token is wrong, expired, or of another workspace: make one at railway.com/account/tokens";
-            checks.push(Check::bad(TOKEN, format!("{error}; {fix}")));
+            let fix = "is wrong, expired, or of another workspace: make one at railway.com/account/tokens";
+            checks.push(Check::bad(token, format!("{fix} ({error})")));
         }
-        Err(error) => checks.push(Check::bad("Railway", error.to_string())),
+        Err(error) => checks.push(Check::bad("Railway", format!("{error}; {RAILWAY_REACH}"))),
     }
     if checks.iter().all(|c| c.ok) {
         checks.extend(services(config, readers).await);
@@ -86,20 +92,29 @@ async fn railway(config: &Config, readers: &Readers) -> Vec<Check> {
 async fn services(config: &Config, readers: &Readers) -> Vec<Check> {
     let view = match readers.railway.observe(&RailwayIds::default()).await {
         Ok(view) => view,
-        Err(error) => return vec![Check::bad("Railway services", error.to_string())],
+        Err(error) => return vec![Check::bad("Railway services", format!("{error}; {RAILWAY_REACH}"))],
     };
     let mut checks = Vec::new();
     let named = [
-        ("WEBAPP_SERVICE_NAME", &view.webapp, true),
-        ("DB_SERVICE_NAME", &view.postgres, true),
-        ("REGISTRY_SERVICE_NAME", &view.registry, false),
+        ("WEBAPP_SERVICE_NAME", &config.webapp_service_name, &view.webapp, true),
+        ("DB_SERVICE_NAME", &config.db_service_name, &view.postgres, true),
+        ("REGISTRY_SERVICE_NAME", &config.registry_service_name, &view.registry, false),
     ];
-    for (variable, lookup, required) in named {
+    for (variable, wanted, lookup, required) in named {
         checks.push(match (configuration::service_found(lookup, variable), lookup) {
-            (Ok(()), Lookup::Found(service)) => Check::ok(variable, format!("service {}", service.name)),
+            (Ok(()), Lookup::Found(service)) if service.name == *wanted => {
+                Check::ok(variable, format!("service {wanted}"))
+            }
+            (Ok(()), Lookup::Found(service)) => {
+                Check::ok(variable, format!("none is named {wanted}; took service {}", service.name))
+            }
             (Err(finding), _) if required => Check::bad(variable, finding.message),
             _ => Check::ok(variable, "no such service; supervisors are given no registry"),
         });
+    }
+    if !matches!(view.webapp, Lookup::Found(_)) {
+        // Without the webapp its variables say nothing new.
+        return checks;
     }
     let (_, finding) = configuration::read(&config.desired, &Seen::Known(view));
     let ok = finding.status == crate::plan::condition::Status::True;
@@ -111,21 +126,19 @@ async fn database(config: &Config, readers: &Readers) -> Vec<Check> {
     const WHAT: &str = "DATABASE_URL";
     let view = match readers.postgres.look().await {
         Ok(view) => view,
-        Err(error @ ClientError::Unauthorized { .. }) => {
-            return vec![Check::bad(
-                WHAT,
-                format!("{error}: correct the user and password (percent-encode special characters)"),
-            )];
-        }
-        Err(error) => return vec![Check::bad(WHAT, format!("{error}; {}", reach_advice(config)))],
+        Err(error) => return vec![Check::bad(WHAT, format!("{}; {}", words(&error), reach_advice(config, &error)))],
     };
     let role = &view.role;
     let mut checks = vec![Check::ok(WHAT, format!("PostgreSQL {} as role {}", view.version / 10_000, role.name))];
+    if let Some(why) = pooled(config) {
+        checks = vec![Check::bad(WHAT, format!("{why}: use the direct address, a pooler hides sessions and settings"))];
+    }
     checks.extend(privileges(&view));
     checks.push(match &view.worker_groups {
         None => Check::bad(
             "webapp tables",
-            "the webapp's migrations have not run in this database (is it the webapp's database?)",
+            "the webapp's migrations have not run in this database: wait for the webapp's first start, or point \
+             DATABASE_URL to the webapp's database",
         ),
         Some(groups) if groups.is_empty() => {
             Check::bad("worker group", "none exists: set TRIGGER_BOOTSTRAP_ENABLED=1 on the webapp and redeploy it")
@@ -135,14 +148,49 @@ async fn database(config: &Config, readers: &Readers) -> Vec<Check> {
     checks
 }
 
-/// Railway's internal names resolve inside Railway only: the most frequent mistake.
-fn reach_advice(config: &Config) -> &'static str {
+/// What to do about a database that was not read. Railway's internal names resolve inside Railway
+/// only: the most frequent mistake.
+fn reach_advice(config: &Config, error: &ClientError) -> &'static str {
     let url = config.database_url.as_ref().map(|u| u.expose()).unwrap_or_default();
-    if url.contains(".railway.internal") {
-        "*.railway.internal resolves inside Railway only: use DATABASE_PUBLIC_URL of the Postgres service"
-    } else {
-        "check host and port, and that the database accepts connections from here"
+    match error {
+        ClientError::Unauthorized { .. } => {
+            "correct both in DATABASE_URL (percent-encode special characters in the password)"
+        }
+        ClientError::Forbidden { .. } => "use the database's owner or a superuser, as in Railway's own DATABASE_URL",
+        ClientError::NotSent { message, .. } if message.contains("database") && message.contains("does not exist") => {
+            "correct the database's name at the end of DATABASE_URL"
+        }
+        _ if url.contains(".railway.internal") => {
+            "*.railway.internal resolves inside Railway only: use DATABASE_PUBLIC_URL of the Postgres service"
+        }
+        _ => "check host and port, and that the database accepts connections from here",
     }
+}
+
+/// An error in words that fit the thing: a database has no token, and a sentence that already says
+/// "not found" needs no second verb.
+fn words(error: &ClientError) -> String {
+    match error {
+        ClientError::Unauthorized { provider: "PostgreSQL", message } => {
+            format!("PostgreSQL refused the {message}")
+        }
+        ClientError::Forbidden { provider: "PostgreSQL", message } => format!("the role lacks a right ({message})"),
+        ClientError::NotFound { what } if what.contains("not found") => what.clone(),
+        error => error.to_string(),
+    }
+}
+
+/// Why the URL looks like a connection pooler's; nothing in a session tells for sure.
+fn pooled(config: &Config) -> Option<&'static str> {
+    let url = url::Url::parse(config.database_url.as_ref()?.expose()).ok()?;
+    let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
+    if url.port() == Some(6543) {
+        return Some("port 6543 is that of a connection pooler");
+    }
+    if host.contains("pgbouncer") || host.contains("pooler") {
+        return Some("the host is named like a connection pooler");
+    }
+    url.query_pairs().any(|(name, _)| name == "pgbouncer").then_some("pgbouncer= is for a connection pooler")
 }
 
 fn privileges(view: &DatabaseView) -> Vec<Check> {
@@ -163,14 +211,16 @@ fn privileges(view: &DatabaseView) -> Vec<Check> {
             format!("role {} may not change it: use a superuser, or `grant alter system on parameter wal_level to {}` (15+)", role.name, role.name),
         ),
     });
-    checks.push(match &view.task_run {
-        None => Check::bad("public.\"TaskRun\"", "does not exist: the webapp's migrations have not run"),
-        Some(t) if t.owned => Check::ok("public.\"TaskRun\"", "owned by the role"),
-        Some(_) => Check::bad(
+    match &view.task_run {
+        // The check of the webapp's tables says so.
+        None if view.worker_groups.is_none() => {}
+        None => checks.push(Check::bad("public.\"TaskRun\"", "does not exist: the webapp's migrations have not run")),
+        Some(t) if t.owned => checks.push(Check::ok("public.\"TaskRun\"", "owned by the role")),
+        Some(_) => checks.push(Check::bad(
             "public.\"TaskRun\"",
             format!("role {} does not own it: use the owner or a superuser", role.name),
-        ),
-    });
+        )),
+    }
     checks
 }
 
@@ -186,8 +236,13 @@ async fn digitalocean(desired: &Desired, readers: &Readers) -> Vec<Check> {
             checks.push(Check::ok("DigitalOcean account", format!("{}, droplet limit {limit}", account.status)));
         }
         Err(error @ ClientError::Unauthorized { .. }) => {
-            let fix = "make a token at cloud.digitalocean.com under API > Tokens";
-            return vec![Check::bad("DIGITALOCEAN_TOKEN", format!("{error}; {fix}"))];
+            let fix = "is wrong, expired or revoked: make one at cloud.digitalocean.com under API > Tokens";
+            return vec![Check::bad("DIGITALOCEAN_TOKEN", format!("{fix} ({error})"))];
+        }
+        Err(error @ (ClientError::NotSent { .. } | ClientError::NoAnswer { .. })) => {
+            // Every other call would only say the same again.
+            let fix = "check the network, and DIGITALOCEAN_API_URL if it is set";
+            return vec![Check::bad("DigitalOcean", format!("{error}; {fix}"))];
         }
         Err(error) => checks.push(scope("account:read", &error)),
     }
@@ -233,16 +288,31 @@ fn scope(scope: &str, error: &ClientError) -> Check {
 
 fn sold(desired: &Desired, sizes: &[Size]) -> Check {
     let Some(size) = sizes.iter().find(|s| s.slug == desired.size) else {
-        return Check::bad("SUPERVISOR_SIZE", format!("DigitalOcean sells no size {}", desired.size));
+        let detail =
+            format!("DigitalOcean sells no size {}; in {} {}", desired.size, desired.region, offers(desired, sizes));
+        return Check::bad("SUPERVISOR_SIZE", detail);
     };
+    if !size.available {
+        let detail = format!("{} is not sold at present; in {} {}", size.slug, desired.region, offers(desired, sizes));
+        return Check::bad("SUPERVISOR_SIZE", detail);
+    }
     if !size.regions.contains(&desired.region) {
-        let detail = format!("{} is not sold in {}; it is in: {}", size.slug, desired.region, size.regions.join(", "));
+        let detail = format!(
+            "{} is not sold in {}; it is in: {}; set SUPERVISOR_REGION to one of them, or another SUPERVISOR_SIZE",
+            size.slug,
+            desired.region,
+            size.regions.join(", ")
+        );
         return Check::bad("SUPERVISOR_REGION", detail);
     }
     if size.price_monthly > desired.limits.max_monthly_usd {
         let detail = format!(
-            "{} costs {} USD a month, the limit is {}",
-            size.slug, size.price_monthly, desired.limits.max_monthly_usd
+            "{} costs {} USD a month, the limit is {}: raise it, or set another SUPERVISOR_SIZE (in {} {})",
+            size.slug,
+            size.price_monthly,
+            desired.limits.max_monthly_usd,
+            desired.region,
+            offers(desired, sizes)
         );
         return Check::bad("MAX_MONTHLY_USD", detail);
     }
@@ -250,4 +320,17 @@ fn sold(desired: &Desired, sizes: &[Size]) -> Check {
         "SUPERVISOR_SIZE",
         format!("{} in {} costs {} USD a month", size.slug, desired.region, size.price_monthly),
     )
+}
+
+/// The cheapest sizes that would do: in the region, and within the price limit.
+fn offers(desired: &Desired, sizes: &[Size]) -> String {
+    let most = desired.limits.max_monthly_usd;
+    let fits = |s: &&Size| s.available && s.regions.contains(&desired.region) && s.price_monthly <= most;
+    let mut fitting: Vec<_> = sizes.iter().filter(fits).collect();
+    fitting.sort_by(|a, b| a.price_monthly.total_cmp(&b.price_monthly));
+    let named: Vec<_> = fitting.iter().take(5).map(|s| format!("{} for {}", s.slug, s.price_monthly)).collect();
+    match named.is_empty() {
+        true => format!("none costs at most {most} USD a month"),
+        false => format!("there are {} USD a month", named.join(", ")),
+    }
 }

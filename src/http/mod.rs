@@ -71,12 +71,29 @@ pub fn router(controls: Controls, metrics: Option<PrometheusHandle>, writes: Wri
         })
         .layer(RequestBodyLimitLayer::new(LARGEST_BODY))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
+        .layer(middleware::map_response(with_problem))
         .layer(CatchPanicLayer::custom(|_| {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "this request failed; see the log")
                 .into_response()
         }))
         .layer(SetResponseHeaderLayer::overriding(header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
         .with_state(shared)
+}
+
+/// Limits answer with bare text; users are promised a problem with a code.
+async fn with_problem(answer: Response) -> Response {
+    match answer.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            let problem =
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "no route takes a body of this size");
+            // The rest of the body is not read, so nothing can follow on this connection.
+            ([(header::CONNECTION, "close")], problem).into_response()
+        }
+        StatusCode::SERVICE_UNAVAILABLE if !answer.headers().contains_key(header::CONTENT_TYPE) => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", "this request took too long").into_response()
+        }
+        _ => answer,
+    }
 }
 
 /// Serves until the controls are stopped.
@@ -163,7 +180,11 @@ async fn authorize(State(shared): State<Shared>, request: HttpRequest, next: Nex
 /// Compares digests in constant time: neither content nor length of the token shows in the timing.
 fn matches(headers: &HeaderMap, token: &Secret) -> bool {
     let given = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let given = given.strip_prefix("Bearer ").unwrap_or_default();
+    // The scheme's name is without regard to case.
+    let given = match given.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+        _ => "",
+    };
     let digest = |text: &str| Sha256::digest(text.as_bytes());
     !token.is_empty() && bool::from(digest(given).ct_eq(&digest(token.expose())))
 }
