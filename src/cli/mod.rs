@@ -76,6 +76,9 @@ pub enum Command {
         /// Stop at the first moment at which everything is healthy (and healed, after --break)
         #[arg(long)]
         until_healthy: bool,
+        /// Start only the clouds, write their settings to FILE (for ENV_FILE), and wait
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["breaks", "until_healthy"])]
+        clouds: Option<std::path::PathBuf>,
     },
     #[command(hide = true)]
     SandboxDroplet { arguments: Vec<String> },
@@ -95,7 +98,7 @@ pub async fn dispatch(command: Command) -> u8 {
         Command::Reset => change::reset().await,
         Command::Destroy { yes } => change::destroy(yes).await,
         Command::Healthcheck => look::healthcheck().await,
-        Command::Sandbox { breaks, until_healthy } => sandbox::run(breaks, until_healthy).await,
+        Command::Sandbox { breaks, until_healthy, clouds } => sandbox::run(breaks, until_healthy, clouds).await,
         Command::SandboxDroplet { arguments } => {
             let code = ops_controller::sandbox::droplet::main(arguments.into_iter()).await;
             u8::try_from(code).unwrap_or(ERROR)

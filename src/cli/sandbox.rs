@@ -10,6 +10,7 @@ use ops_controller::plan::condition::Status as Truth;
 use ops_controller::sandbox::faults::Break;
 use ops_controller::sandbox::{Options, Sandbox, control};
 use ops_controller::telemetry;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// With --until-healthy: longer than this is a failure.
 const STORY_DEADLINE: Duration = Duration::from_secs(300);
 
-pub async fn run(breaks: Vec<String>, until_healthy: bool) -> u8 {
+pub async fn run(breaks: Vec<String>, until_healthy: bool, clouds: Option<PathBuf>) -> u8 {
     let mut troubles = Vec::new();
     for name in &breaks {
         match Break::from_name(name) {
@@ -53,23 +54,14 @@ pub async fn run(breaks: Vec<String>, until_healthy: bool) -> u8 {
             return ERROR;
         }
     };
-<<<<<<< HEAD
-    // Trouble with the beginning must be there at the beginning.
-    let (early, troubles): (Vec<_>, Vec<_>) =
-        troubles.into_iter().partition(|b| matches!(b, Break::SlowRestart | Break::PoisonedToken));
-    for trouble in early {
-        println!("breaking from the start: {}", trouble.name());
-        if let Err(why) = sandbox.cause(trouble) {
-            println!("it cannot be broken: {why}");
+    let code = match (interrupts.came().now_or_never(), clouds) {
+        (Some(()), _) => ERROR,
+        (None, Some(file)) => serve_clouds(&sandbox, &file, interrupts).await,
+        (None, None) => {
+            let troubles = break_from_the_start(&sandbox, troubles);
+            story(&sandbox, troubles, until_healthy, begun, interrupts).await
         }
-    }
-    let code = story(&sandbox, troubles, until_healthy, begun).await;
-=======
-    let code = match interrupts.came().now_or_never() {
-        Some(()) => ERROR,
-        None => story(&sandbox, troubles, until_healthy, begun, interrupts).await,
     };
->>>>>>> contracts
     println!("taking everything down ...");
     match Arc::try_unwrap(sandbox) {
         Ok(sandbox) => sandbox.stop().await,
@@ -77,6 +69,46 @@ pub async fn run(breaks: Vec<String>, until_healthy: bool) -> u8 {
         Err(shared) => shared.halt().await,
     }
     code
+}
+
+/// Trouble with the beginning must be there at the beginning; returns the rest.
+fn break_from_the_start(sandbox: &Sandbox, troubles: Vec<Break>) -> Vec<Break> {
+    let (early, later): (Vec<_>, Vec<_>) =
+        troubles.into_iter().partition(|b| matches!(b, Break::SlowRestart | Break::PoisonedToken));
+    for trouble in early {
+        println!("breaking from the start: {}", trouble.name());
+        if let Err(why) = sandbox.cause(trouble) {
+            println!("it cannot be broken: {why}");
+        }
+    }
+    later
+}
+
+/// The clouds alone: their settings go to a file, and the user runs the commands against them.
+async fn serve_clouds(sandbox: &Arc<Sandbox>, file: &Path, mut interrupts: Interrupts) -> u8 {
+    let lines: Vec<String> = sandbox.environment().iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    let written = std::fs::write(file, lines.concat());
+    let control = control::serve(sandbox.clone()).await;
+    match (written, control) {
+        (Ok(()), Ok(control)) => {
+            let file = file.display();
+            println!("settings are in {file}; in another terminal:");
+            println!("  ENV_FILE={file} ops-controller doctor     (or plan, once, run, why, destroy ...)");
+            println!("  curl -X POST http://{control}/sandbox/break/NAME     (list: curl http://{control}/sandbox)");
+            println!("stop:    Ctrl-C");
+            interrupts.came().await;
+            let _ = std::fs::remove_file(file.to_string());
+            0
+        }
+        (Err(error), _) => {
+            eprintln!("error: {} cannot be written: {error}", file.display());
+            ERROR
+        }
+        (_, Err(error)) => {
+            eprintln!("error: the sandbox's control server could not be started: {error}");
+            ERROR
+        }
+    }
 }
 
 async fn story(
