@@ -140,6 +140,7 @@ pub fn digest(desired: &Desired, state: &mut State, seen: &Observation) {
     // The observer asked for each missing one by its id as well, so absent means gone.
     state.supervisor.droplets.retain(|id, _| droplets.iter().any(|d| d.id == *id));
     settle_intents(desired, state, droplets, now);
+    close_reboots(state);
 }
 
 fn note_droplet(desired: &Desired, state: &mut State, seen: &Observation, droplet: &Droplet) {
@@ -302,6 +303,15 @@ fn forget_unsent_deletes(state: &mut State, now: Timestamp) {
             }
             Some(_) => true,
         }
+    });
+}
+
+/// A reboot whose answer was lost is settled by what became of its droplet.
+fn close_reboots(state: &mut State) {
+    let droplets = &state.supervisor.droplets;
+    state.intents.retain(|intent| {
+        let IntentKind::RebootDroplet { id } = intent.what else { return true };
+        droplets.get(&id).is_some_and(|record| record.rebooted_at.is_some() && record.condemned.is_none())
     });
 }
 

@@ -30,6 +30,8 @@ pub struct Options {
     pub heartbeat_interval: Duration,
     pub webapp_boot: Duration,
     pub postgres_restart: Duration,
+    /// How far DigitalOcean's reads are behind under `Break::ListLag`.
+    pub list_lag: Duration,
     pub missing_scopes: Vec<String>,
     pub extra_postgres_arguments: Vec<String>,
     pub project_token: bool,
@@ -45,6 +47,7 @@ impl Default for Options {
             heartbeat_interval: Duration::from_millis(500),
             webapp_boot: Duration::from_secs(1),
             postgres_restart: Duration::from_millis(1500),
+            list_lag: TROUBLE,
             missing_scopes: Vec::new(),
             extra_postgres_arguments: Vec::new(),
             project_token: false,
@@ -100,7 +103,7 @@ impl Sandbox {
             supervisor_boot: options.supervisor_boot,
             heartbeat_interval: options.heartbeat_interval,
             missing_scopes: options.missing_scopes,
-            list_lag: TROUBLE,
+            list_lag: options.list_lag,
             backend: options.droplets,
             ..DigitalOceanOptions::default()
         };
