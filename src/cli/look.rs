@@ -9,21 +9,30 @@ use ops_controller::controller::status::why as explain;
 use ops_controller::controller::{doctor as checks, propose};
 use ops_controller::plan::Plan;
 use ops_controller::plan::condition::{Condition, Status, settle};
-use ops_controller::plan::state::State;
 use ops_controller::telemetry::redact_text;
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::time::Duration;
 
+/// What a fresh look brought.
+struct Looked {
+    plan: Plan,
+    conditions: Vec<Condition>,
+    /// What the desired supervisor costs a month, by live prices.
+    supervisor_usd: Option<f64>,
+}
+
 /// A fresh look at everything. Holds only readers, so it cannot change anything.
-async fn look(config: &Config) -> Result<(Plan, Vec<Condition>, State), Box<dyn std::error::Error>> {
+async fn look(config: &Config) -> Result<Looked, Box<dyn std::error::Error>> {
     let now = Timestamp::now();
     let readers = Readers::new(config, &Seam::default())?;
     let (mut state, _) = local::store(config).load(&config.desired.identity_tag(), now)?;
     let before = state.conditions.clone();
-    let (_, plan) = propose(&readers, &config.desired, &mut state, &mut Memory::default(), now).await;
+    let (seen, plan) = propose(&readers, &config.desired, &mut state, &mut Memory::default(), now).await;
     let conditions = settle(plan.findings.clone(), &before, now);
-    Ok((plan, conditions, state))
+    let sizes = seen.sizes.known().map(Vec::as_slice).unwrap_or_default();
+    let supervisor_usd = sizes.iter().find(|s| s.slug == config.desired.size).map(|s| s.price_monthly);
+    Ok(Looked { plan, conditions, supervisor_usd })
 }
 
 pub async fn plan(json: bool, detailed_exitcode: bool) -> u8 {
@@ -31,11 +40,12 @@ pub async fn plan(json: bool, detailed_exitcode: bool) -> u8 {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let (plan, conditions, _) = match look(&config).await {
+    let looked = match look(&config).await {
         Ok(looked) => looked,
         Err(error) => return failed(error.as_ref()),
     };
-    let text = if json { plan_json(&plan, &conditions) } else { plan_text(&plan, &conditions) };
+    let text = if json { plan_json(&looked) } else { plan_text(&looked, &config.desired.size) };
+    let Looked { plan, conditions, .. } = looked;
     print!("{}", redact_text(&text));
     let unseen: Vec<_> = conditions.iter().filter(|c| c.status == Status::Unknown && !c.advisory).collect();
     if let Some(first) = unseen.first() {
@@ -49,7 +59,8 @@ pub async fn plan(json: bool, detailed_exitcode: bool) -> u8 {
     }
 }
 
-fn plan_text(plan: &Plan, conditions: &[Condition]) -> String {
+fn plan_text(looked: &Looked, size: &str) -> String {
+    let Looked { plan, conditions, supervisor_usd } = looked;
     let mut lines = Vec::new();
     for planned in &plan.actions {
         lines.push(format!("+ {}", planned.action));
@@ -69,6 +80,10 @@ fn plan_text(plan: &Plan, conditions: &[Condition]) -> String {
         lines.push(format!("{} to do now, {} held; later cycles may add more", plan.actions.len(), plan.held.len()));
         lines.push(format!("change of the monthly bill: {:+} USD", monthly(plan)));
     }
+    lines.push(match supervisor_usd {
+        Some(usd) => format!("the supervisor ({size}) costs {usd} USD a month"),
+        None => format!("the price of the supervisor ({size}) is not known"),
+    });
     let open: Vec<_> = conditions.iter().filter(|c| c.status != Status::True).collect();
     if !open.is_empty() {
         lines.push(String::new());
@@ -82,7 +97,8 @@ fn monthly(plan: &Plan) -> f64 {
     plan.actions.iter().filter_map(|p| p.monthly_usd).sum::<f64>() + 0.0
 }
 
-fn plan_json(plan: &Plan, conditions: &[Condition]) -> String {
+fn plan_json(looked: &Looked) -> String {
+    let Looked { plan, conditions, supervisor_usd } = looked;
     let actions: Vec<Value> = plan
         .actions
         .iter()
@@ -102,6 +118,7 @@ fn plan_json(plan: &Plan, conditions: &[Condition]) -> String {
         "held": plan.held,
         "conditions": conditions,
         "monthly_usd": monthly(plan),
+        "supervisor_monthly_usd": supervisor_usd,
         "in_progress": plan.in_progress,
     });
     format!("{value:#}\n")
@@ -142,7 +159,7 @@ pub async fn why() -> u8 {
             (conditions, held)
         }
         None => match look(&config).await {
-            Ok((plan, conditions, _)) => (conditions, plan.held),
+            Ok(Looked { plan, conditions, .. }) => (conditions, plan.held),
             Err(error) => return failed(error.as_ref()),
         },
     };

@@ -26,6 +26,7 @@ pub struct Readers {
     pub digitalocean: digitalocean::Reader,
     pub postgres: postgres::Reader,
     pub trigger: trigger::Trigger,
+    budgets: Budgets,
 }
 
 /// All that an action may change the world with. Each also looks, right before it acts.
@@ -38,12 +39,21 @@ pub struct Writers {
 
 impl Readers {
     pub fn new(config: &Config, seam: &Seam) -> Result<Readers, ClientError> {
-        let budgets = Budgets::default();
+        Readers::with_budgets(config, seam, Budgets::default())
+    }
+
+    /// For a new configuration: what was spent, and pauses that were asked for, stay.
+    pub fn reconfigured(&self, config: &Config, seam: &Seam) -> Result<Readers, ClientError> {
+        Readers::with_budgets(config, seam, self.budgets.clone())
+    }
+
+    fn with_budgets(config: &Config, seam: &Seam, budgets: Budgets) -> Result<Readers, ClientError> {
         Ok(Readers {
-            railway: railway::Reader::new(config, seam, budgets.railway)?,
-            digitalocean: digitalocean::Reader::new(config, seam, budgets.digitalocean)?,
+            railway: railway::Reader::new(config, seam, budgets.railway.clone())?,
+            digitalocean: digitalocean::Reader::new(config, seam, budgets.digitalocean.clone())?,
             postgres: postgres::Reader::new(config, seam)?,
             trigger: trigger::Trigger::new(seam)?,
+            budgets,
         })
     }
 
@@ -57,7 +67,7 @@ impl Readers {
     }
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Budgets {
     railway: Arc<budget::Budget>,
     digitalocean: Arc<budget::Budget>,

@@ -114,7 +114,7 @@ impl Controller {
             report::loaded(&self.store, &loaded);
             self.state = state;
         }
-        self.readers = Readers::new(&config, &self.seam)?;
+        self.readers = self.readers.reconfigured(&config, &self.seam)?;
         self.writers = self.readers.writers();
         self.config = config;
         self.memory = Memory::default();
