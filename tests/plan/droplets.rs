@@ -73,7 +73,7 @@ fn three_answers_and_a_heartbeat_make_a_droplet_serve() {
 
 #[test]
 fn defects_6_and_8_every_change_of_what_a_droplet_is_replaces_it_new_first() {
-    let changes: [(&str, fn(&mut World)); 8] = [
+    let changes: [(&str, Perturb); 8] = [
         ("size", |w| w.desired.size = "s-4vcpu-8gb".into()),
         ("region", |w| w.desired.region = "fra1".into()),
         ("image", |w| w.desired.image = "ubuntu-26-04-x64".into()),
