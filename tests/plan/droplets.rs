@@ -181,7 +181,9 @@ fn a_deletion_that_shows_no_effect_is_sent_again_unless_it_would_end_the_service
     world.set_serving(ID, NAME, false);
     world.later(seconds(5));
     assert!(world.cycle().deletes().is_empty());
-    // Nor when nobody could look.
+    // Nor when nobody could hear its heartbeat, or look.
+    world.set_heartbeat(NEXT, Some(600.0));
+    assert!(world.cycle().deletes().is_empty());
     world.seen.database = ops_controller::plan::observation::Seen::unknown("timed out");
     assert!(world.cycle().deletes().is_empty());
 }
