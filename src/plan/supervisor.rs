@@ -251,9 +251,12 @@ fn remove_failed(cx: &Context<'_>, alive: &[&View<'_>], out: &mut Supervisor) {
             delete(cx, view, &view.why_not(), out);
         }
     }
-    // One dead droplet and no room for another, ever: it goes first, since it serves nobody.
-    if cx.desired.limits.max_droplets == 1
-        && cx.all.len() == 1
+    // One dead droplet and no room for another, ever: it goes first, since it serves nobody. Room that
+    // is on its way comes by itself, unless what was told to go stays because it alone answers.
+    let stays = |v: &View<'_>| v.is_going() && v.record.is_some_and(|r| r.ok_streak > 0);
+    let only_one = cx.desired.limits.max_droplets == 1 && cx.all.len() == 1;
+    if (only_one || (full && cx.all.iter().any(stays)))
+        && others.is_empty()
         && let Some(last) = alive.first()
         && (last.is_condemned() || last.is_failing(cx.desired))
         && !last.serving

@@ -5,7 +5,7 @@ use ops_controller::plan::action::Action;
 use ops_controller::plan::condition::{ConditionType, Reason};
 use ops_controller::plan::observation::{DropletStatus, Health};
 use ops_controller::plan::secret::Secret;
-use ops_controller::plan::state::Failure;
+use ops_controller::plan::state::{Condemned, Failure};
 
 const DEPLOYED: ConditionType = ConditionType::SupervisorDeployed;
 
@@ -248,4 +248,16 @@ fn a_booting_droplet_whose_probe_is_blocked_does_not_hurry_cycles_past_its_deadl
     let cycle = world.cycles(30, minutes(1));
     cycle.expect_nothing_planned();
     assert!(!cycle.plan.in_progress);
+}
+
+#[test]
+fn a_dead_droplet_makes_room_when_the_other_one_stays_because_it_alone_answers() {
+    let mut world = World::settled();
+    world.resize();
+    world.record(ID).deleted_at = Some(world.seen.at - minutes(10));
+    world.add(NEXT_ID, NEXT);
+    let mut record = served_record(NEXT, world.seen.at);
+    record.condemned = Some(Condemned { at: world.seen.at, reason: "it stayed out of service".into() });
+    world.state.supervisor.droplets.insert(NEXT_ID, record);
+    assert_eq!(world.cycle().deletes(), [NEXT_ID]);
 }
