@@ -58,7 +58,7 @@ pub fn plan(desired: &Desired, state: &State, seen: &Observation, inputs: &Input
         return out;
     }
     let all = views(desired, state, seen, inputs.spec);
-    delete_again(desired, state, &all, seen, &mut out);
+    delete_again(state, &all, seen, &mut out);
     let alive: Vec<&View<'_>> = all.iter().filter(|v| !v.is_going()).collect();
     let deployed = match inputs.spec {
         None => without_spec(&alive),
@@ -87,12 +87,12 @@ const DEPLOYED: ConditionType = ConditionType::SupervisorDeployed;
 
 /// A droplet that was told to go and stays is told again; deleting by id is idempotent. Not while it
 /// may be the only one that serves: what was to take its place may have died since, and the call may never have arrived.
-fn delete_again(desired: &Desired, state: &State, all: &[View<'_>], seen: &Observation, out: &mut Supervisor) {
+fn delete_again(state: &State, all: &[View<'_>], seen: &Observation, out: &mut Supervisor) {
     for view in all {
         let Some(at) = view.record.and_then(|r| r.deleted_at) else { continue };
         let replaced = all.iter().any(|v| v.serving && v.droplet.id != view.droplet.id);
-        let out_of_service = view.record.is_some_and(|r| r.ok_streak == 0)
-            || super::droplets::is_connected(desired, seen, view.droplet) == Some(false);
+        // A stale heartbeat is no proof: the webapp may be down.
+        let out_of_service = view.record.is_some_and(|r| r.ok_streak == 0);
         if !replaced && !out_of_service {
             continue;
         }
@@ -251,9 +251,12 @@ fn remove_failed(cx: &Context<'_>, alive: &[&View<'_>], out: &mut Supervisor) {
             delete(cx, view, &view.why_not(), out);
         }
     }
-    // One dead droplet and no room for another, ever: it goes first, since it serves nobody.
-    if cx.desired.limits.max_droplets == 1
-        && cx.all.len() == 1
+    // One dead droplet and no room for another, ever: it goes first, since it serves nobody. Room that
+    // is on its way comes by itself, unless what was told to go stays because it alone answers.
+    let stays = |v: &View<'_>| v.is_going() && v.record.is_some_and(|r| r.ok_streak > 0);
+    let only_one = cx.desired.limits.max_droplets == 1 && cx.all.len() == 1;
+    if (only_one || (full && cx.all.iter().any(stays)))
+        && others.is_empty()
         && let Some(last) = alive.first()
         && (last.is_condemned() || last.is_failing(cx.desired))
         && !last.serving

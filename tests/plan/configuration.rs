@@ -9,7 +9,7 @@ const KIND: ConditionType = ConditionType::ConfigurationReady;
 
 #[test]
 fn defect_7_a_partial_configuration_makes_no_droplet_and_keeps_the_old_one() {
-    let cases: [(Reason, fn(&mut World)); 5] = [
+    let cases: [(Reason, Perturb); 5] = [
         (Reason::VariableMissing, |w| w.railway().managed_secret = None),
         (Reason::VariableMissing, |w| w.railway().managed_secret = Some(Secret::new(""))),
         (Reason::VariableMissing, |w| w.railway().api_origin = None),

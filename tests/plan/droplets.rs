@@ -5,7 +5,7 @@ use ops_controller::plan::action::Action;
 use ops_controller::plan::condition::{ConditionType, Reason};
 use ops_controller::plan::observation::{DropletStatus, Health};
 use ops_controller::plan::secret::Secret;
-use ops_controller::plan::state::Failure;
+use ops_controller::plan::state::{Condemned, Failure};
 
 const DEPLOYED: ConditionType = ConditionType::SupervisorDeployed;
 
@@ -73,7 +73,7 @@ fn three_answers_and_a_heartbeat_make_a_droplet_serve() {
 
 #[test]
 fn defects_6_and_8_every_change_of_what_a_droplet_is_replaces_it_new_first() {
-    let changes: [(&str, fn(&mut World)); 8] = [
+    let changes: [(&str, Perturb); 8] = [
         ("size", |w| w.desired.size = "s-4vcpu-8gb".into()),
         ("region", |w| w.desired.region = "fra1".into()),
         ("image", |w| w.desired.image = "ubuntu-26-04-x64".into()),
@@ -181,7 +181,9 @@ fn a_deletion_that_shows_no_effect_is_sent_again_unless_it_would_end_the_service
     world.set_serving(ID, NAME, false);
     world.later(seconds(5));
     assert!(world.cycle().deletes().is_empty());
-    // Nor when nobody could look.
+    // Nor when nobody could hear its heartbeat, or look.
+    world.set_heartbeat(NEXT, Some(600.0));
+    assert!(world.cycle().deletes().is_empty());
     world.seen.database = ops_controller::plan::observation::Seen::unknown("timed out");
     assert!(world.cycle().deletes().is_empty());
 }
@@ -246,4 +248,16 @@ fn a_booting_droplet_whose_probe_is_blocked_does_not_hurry_cycles_past_its_deadl
     let cycle = world.cycles(30, minutes(1));
     cycle.expect_nothing_planned();
     assert!(!cycle.plan.in_progress);
+}
+
+#[test]
+fn a_dead_droplet_makes_room_when_the_other_one_stays_because_it_alone_answers() {
+    let mut world = World::settled();
+    world.resize();
+    world.record(ID).deleted_at = Some(world.seen.at - minutes(10));
+    world.add(NEXT_ID, NEXT);
+    let mut record = served_record(NEXT, world.seen.at);
+    record.condemned = Some(Condemned { at: world.seen.at, reason: "it stayed out of service".into() });
+    world.state.supervisor.droplets.insert(NEXT_ID, record);
+    assert_eq!(world.cycle().deletes(), [NEXT_ID]);
 }

@@ -28,7 +28,7 @@ fn a_missing_firewall_is_created() {
 
 #[test]
 fn every_drift_of_the_firewall_is_repaired() {
-    let cases: [fn(&mut World); 5] = [
+    let cases: [Perturb; 5] = [
         |w| firewall(w).tags.clear(),
         |w| firewall(w).rules.inbound[0].ports = "1-65535".into(),
         |w| firewall(w).rules.inbound[0].others = true,

@@ -10,7 +10,7 @@ const DEPLOYED: ConditionType = ConditionType::SupervisorDeployed;
 
 #[test]
 fn every_guard_holds_a_create_and_names_itself() {
-    let cases: [(&str, Reason, fn(&mut World)); 10] = [
+    let cases: [(&str, Reason, Perturb); 10] = [
         ("FirewallReady", Reason::Held, |w| w.seen.firewall = Seen::Known(None)),
         ("MAX_CREATES_PER_HOUR", Reason::Held, |w| w.state.supervisor.creates = vec![w.seen.at; 3]),
         ("MAX_MONTHLY_USD", Reason::Held, |w| w.desired.limits.max_monthly_usd = 17.99),

@@ -64,7 +64,7 @@ fn defect_5_every_unhealthy_cycle_starts_the_count_again() {
 
 #[test]
 fn without_auto_disable_or_when_inactive_or_paused_nothing_disables() {
-    let cases: [fn(&mut World); 3] =
+    let cases: [Perturb; 3] =
         [|w| w.desired.auto_disable = false, |w| w.desired.is_active = false, |w| pause(&mut w.state, w.seen.at)];
     for perturb in cases {
         let mut world = World::settled();

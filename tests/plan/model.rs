@@ -139,14 +139,14 @@ impl Sim {
             let name = machine.droplet.name.clone();
             self.note(format!("{name} dies, a reboot heals it: {heals}"));
         }
-        if !self.machines.is_empty() && self.dice.roll() % 400 == 0 {
+        if !self.machines.is_empty() && self.dice.roll().is_multiple_of(400) {
             let gone = self.machines.remove(0);
             self.note(format!("{} is deleted by somebody", gone.droplet.name));
         }
         // Not while a create or delete is under way: then only the state file knows of it.
         let quiet = self.world.state.intents.is_empty()
             && self.machines.iter().all(|m| m.visible_from <= now && m.gone_at.is_none());
-        if quiet && self.dice.roll() % 400 == 0 {
+        if quiet && self.dice.roll().is_multiple_of(400) {
             self.world.state = State { token: self.world.state.token.clone(), ..State::new("") };
             // The fuse is lost with it.
             self.sent.clear();
@@ -355,7 +355,7 @@ impl Sim {
             return self.refuse(key);
         }
         let record = self.world.state.supervisor.droplets.get_mut(&id).expect("a rebooted droplet is recorded");
-        self_check_once(record.rebooted_at);
+        assert!(record.rebooted_at.is_none(), "rebooted twice");
         record.rebooted_at = Some(now);
         let machine = &mut self.machines[which];
         if machine.heals_by_reboot {
@@ -382,10 +382,6 @@ impl Sim {
             self.check(hours < 24, &format!("not healthy a day after the trouble ended: {}", findings.join("\n")));
         }
     }
-}
-
-fn self_check_once(rebooted_at: Option<Timestamp>) {
-    assert!(rebooted_at.is_none(), "rebooted twice");
 }
 
 fn run(seed: u64, max_droplets: u32) {

@@ -9,6 +9,8 @@ use ops_controller::plan::replication::PUBLICATION;
 const KIND: ConditionType = ConditionType::PublicationReady;
 const IDENTITY: ConditionType = ConditionType::ReplicaIdentityFull;
 
+type Repair = fn(&mut Publication);
+
 fn publication(world: &mut World) -> &mut Publication {
     world.db().publication.as_mut().expect("a publication")
 }
@@ -36,7 +38,7 @@ fn a_missing_publication_is_created() {
 #[test]
 fn defect_22_a_publication_without_the_table_or_an_operation_is_repaired() {
     let name = || PUBLICATION.to_owned();
-    let cases: [(Vec<Action>, fn(&mut Publication)); 5] = [
+    let cases: [(Vec<Action>, Repair); 5] = [
         (vec![Action::AddTableToPublication { name: name() }], |p| p.has_table = false),
         (vec![Action::SetPublicationOperations { name: name() }], |p| p.inserts = false),
         (vec![Action::SetPublicationOperations { name: name() }], |p| p.updates = false),
@@ -68,7 +70,7 @@ fn tables_that_do_not_exist_yet_are_waited_for() {
 
 #[test]
 fn what_the_role_does_not_own_or_a_standby_holds_is_not_touched() {
-    let cases: [fn(&mut World); 3] = [
+    let cases: [Perturb; 3] = [
         |w| {
             w.db().task_run.as_mut().expect("a table").owned = false;
             publication(w).owned = false;

@@ -12,7 +12,7 @@ fn slot(world: &mut World) -> &mut Slot {
 
 #[test]
 fn an_inactive_missing_or_fat_slot_warns_and_stays_healthy() {
-    let cases: [(Reason, fn(&mut World)); 5] = [
+    let cases: [(Reason, Perturb); 5] = [
         (Reason::SlotMissing, |w| w.db().slot = None),
         (Reason::SlotInactive, |w| slot(w).active = false),
         (Reason::SlotRetainsWal, |w| slot(w).wal_status = "unreserved".into()),

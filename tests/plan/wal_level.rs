@@ -126,7 +126,7 @@ fn defect_18_a_command_line_setting_is_never_touched() {
 
 #[test]
 fn a_standby_missing_privileges_and_full_limits_are_said_before_anything_is_touched() {
-    let cases: [(Reason, fn(&mut World)); 4] = [
+    let cases: [(Reason, Perturb); 4] = [
         (Reason::PrivilegeMissing, |w| w.db().in_recovery = true),
         (Reason::PrivilegeMissing, |w| w.db().role.may_alter_system = false),
         (Reason::LimitTooLow, |w| w.db().max_wal_senders = 0),
@@ -144,7 +144,7 @@ fn a_standby_missing_privileges_and_full_limits_are_said_before_anything_is_touc
 
 #[test]
 fn no_restart_while_the_webapp_boots_or_migrates() {
-    let cases: [fn(&mut World); 4] = [
+    let cases: [Perturb; 4] = [
         |w| webapp(w).active[0].booting = true,
         |w| webapp(w).latest.as_mut().expect("a deployment").status = DeploymentStatus::InFlight,
         |w| webapp(w).latest.as_mut().expect("a deployment").booting = true,

@@ -24,6 +24,9 @@ pub const NAME: &str = "trigger-supervisor-b2c3d4e5-1";
 pub const NEXT: &str = "trigger-supervisor-b2c3d4e5-2";
 pub const NEXT_ID: u64 = 7002;
 
+/// One thing that drifts.
+pub type Perturb = fn(&mut World);
+
 #[derive(Debug)]
 pub struct World {
     pub desired: Desired,
@@ -358,12 +361,13 @@ impl Cycle {
     }
 
     pub fn creates(&self) -> Vec<(&str, &DropletSpec)> {
-        let create = |a: &'_ &'_ Action| matches!(a, Action::CreateDroplet { .. });
-        let named = |a| match a {
-            &Action::CreateDroplet { ref name, ref spec, .. } => (name.as_str(), spec.as_ref()),
-            _ => unreachable!("filtered"),
-        };
-        self.actions().into_iter().filter(create).map(named).collect()
+        let actions = self.plan.actions.iter();
+        actions
+            .filter_map(|planned| match &planned.action {
+                Action::CreateDroplet { name, spec, .. } => Some((name.as_str(), spec.as_ref())),
+                _ => None,
+            })
+            .collect()
     }
 
     pub fn deletes(&self) -> Vec<u64> {
