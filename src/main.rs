@@ -8,6 +8,7 @@ mod cli;
 use clap::Parser;
 use cli::{Cli, Command};
 use std::process::ExitCode;
+use std::time::Duration;
 
 fn main() -> ExitCode {
     // Everything this program writes holds, or lies beside, secrets.
@@ -30,8 +31,13 @@ fn main() -> ExitCode {
     };
     // Fails only when a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let patience = match &command {
+        // Its tasks hold folders that are removed when they are dropped.
+        Command::Sandbox { .. } => Duration::from_secs(10),
+        // A blocked reader of standard input, or a slow name server, must not keep the process alive.
+        _ => Duration::from_millis(100),
+    };
     let code = runtime.block_on(cli::dispatch(command));
-    // A blocked reader of standard input must not keep the process alive.
-    runtime.shutdown_timeout(std::time::Duration::from_millis(100));
+    runtime.shutdown_timeout(patience);
     ExitCode::from(code)
 }

@@ -1,0 +1,592 @@
+//! The program as a person meets it: exit codes, exact texts, what it deletes, what it leaves.
+
+#[path = "support/binary.rs"]
+mod binary;
+
+use binary::{DEADLINE, Ended, Environment};
+use futures_util::future::join_all;
+use ops_controller::sandbox::digitalocean::{DigitalOcean, DigitalOceanOptions};
+use ops_controller::sandbox::faults::{Break, Faults};
+use ops_controller::sandbox::{Options, Sandbox};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const COMMANDS: [&str; 13] = [
+    "run",
+    "plan",
+    "once",
+    "status",
+    "why",
+    "doctor",
+    "config",
+    "resume",
+    "pause",
+    "reset",
+    "destroy",
+    "healthcheck",
+    "sandbox",
+];
+const NOBODY: &str = "11111111-1111-4111-8111-111111111111";
+
+struct World {
+    sandbox: Sandbox,
+    env: Environment,
+}
+
+impl World {
+    /// A booted webapp, and nothing of ours yet.
+    async fn start() -> World {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let options = Options {
+            droplet_boot: Duration::from_millis(200),
+            supervisor_boot: Duration::from_millis(200),
+            webapp_boot: Duration::from_millis(50),
+            postgres_restart: Duration::from_millis(100),
+            ..Options::default()
+        };
+        let sandbox = Sandbox::start(options).await.expect("a sandbox");
+        sandbox.webapp.ready().await.expect("a booted webapp");
+        let env = Environment::new(sandbox.environment());
+        World { sandbox, env }
+    }
+
+    fn state_file(&self) -> &Path {
+        Path::new(self.env.get("STATE_FILE"))
+    }
+
+    /// None of these may ever be printed.
+    fn canaries(&self) -> Vec<(&'static str, String)> {
+        let url = self.env.get("DATABASE_URL");
+        let encoded = url.split_once("postgres:").and_then(|(_, rest)| rest.rsplit_once('@')).expect("a password").0;
+        vec![
+            ("DigitalOcean token", self.env.get("DIGITALOCEAN_TOKEN").to_owned()),
+            ("Railway token", self.env.get("RAILWAY_API_TOKEN").to_owned()),
+            ("database password", self.sandbox.postgres.password().to_owned()),
+            ("encoded database password", encoded.to_owned()),
+            ("worker token", self.sandbox.webapp.token()),
+            ("managed secret", self.sandbox.webapp.managed_secret()),
+        ]
+    }
+
+    fn assert_silent(&self, ended: &Ended) {
+        for (what, value) in self.canaries() {
+            assert!(value.len() > 8, "{what} is no canary");
+            assert!(!ended.all().contains(&value), "`{}` printed the {what}:\n{}", ended.command, ended.all());
+        }
+    }
+}
+
+async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, work).await.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"))
+}
+
+// Without any world
+
+#[tokio::test]
+async fn without_configuration_every_missing_variable_is_named() {
+    for command in COMMANDS.iter().filter(|c| !matches!(**c, "healthcheck" | "sandbox")) {
+        let ended = Environment::default().run(&[command]).await.expect_code(78);
+        assert_eq!(ended.out, "", "`{command}`");
+        for name in
+            ["DIGITALOCEAN_TOKEN", "RAILWAY_API_TOKEN", "RAILWAY_PROJECT_ID", "RAILWAY_ENVIRONMENT_ID", "DATABASE_URL"]
+        {
+            assert!(ended.err.contains(&format!("  {name} is required")), "`{command}`: {}", ended.err);
+        }
+        assert!(ended.err.contains(".env.example") && ended.err.contains("ops-controller sandbox"), "{}", ended.err);
+    }
+}
+
+#[tokio::test]
+async fn bad_values_are_named_all_at_once_and_never_repeated() {
+    let env = Environment::default()
+        .with("DIGITALOCEAN_TOKEN", "two words-canary")
+        .with("DATABASE_URL", "mysql://u:canary@h/d")
+        .with("CHECK_INTERVAL", "canary")
+        .with("LISTEN_ADDR", "canary")
+        .with("SUPERVISOR_SIZ", "s-1vcpu-1gb");
+    let ended = env.run(&["config"]).await.expect_code(78);
+    for name in ["DIGITALOCEAN_TOKEN must", "DATABASE_URL must", "CHECK_INTERVAL must", "LISTEN_ADDR must"] {
+        assert!(ended.err.contains(name), "{name}: {}", ended.err);
+    }
+    assert!(!ended.all().contains("canary"), "{}", ended.err);
+}
+
+#[tokio::test]
+async fn help_mentions_every_command_and_exit_code() {
+    let help = Environment::default().run(&["--help"]).await.expect_code(0);
+    for command in COMMANDS {
+        assert!(
+            help.out.lines().any(|l| l.trim_start().starts_with(&format!("{command} "))),
+            "{command}: {}",
+            help.out
+        );
+        Environment::default().run(&[command, "--help"]).await.expect_code(0);
+    }
+    for code in ["0 done", "1 error", "2 changes pending", "64 usage", "75 try later", "78 configuration"] {
+        assert!(help.out.contains(code), "{code}: {}", help.out);
+    }
+    assert!(!help.out.contains("sandbox-droplet"), "an inner command is shown");
+}
+
+#[tokio::test]
+async fn usage_errors_exit_64_and_say_what_there_is() {
+    let none = Environment::default();
+    none.run(&["nonsense"]).await.expect_code(64).expect_text("nonsense").expect_text("--help");
+    none.run(&["plan", "--jsno"]).await.expect_code(64).expect_text("--json");
+    none.run(&["plan", "extra"]).await.expect_code(64);
+    let ended = none.run(&["sandbox", "--break", "nonsense"]).await.expect_code(64).expect_text("nonsense");
+    for trouble in Break::ALL {
+        assert!(ended.err.contains(trouble.name()), "{}: {}", trouble.name(), ended.err);
+    }
+}
+
+#[tokio::test]
+async fn healthcheck_tells_a_daemon_from_nothing_and_from_something_else() {
+    let env = Environment::default().with("LISTEN_ADDR", "127.0.0.1:1");
+    env.run(&["healthcheck"]).await.expect_code(1).expect_text("nothing answers on http://127.0.0.1:1/readyz");
+    let bad = Environment::default().with("LISTEN_ADDR", "here");
+    bad.run(&["healthcheck"]).await.expect_code(78).expect_text("LISTEN_ADDR must be");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new()).await });
+    let env = Environment::default().with("LISTEN_ADDR", address.to_string());
+    env.run(&["healthcheck"]).await.expect_code(1).expect_text("answered 404");
+}
+
+// doctor
+
+/// The one BAD line of a report.
+fn only_bad(ended: &Ended) -> &str {
+    let bad: Vec<_> = ended.out.lines().filter(|l| l.starts_with("BAD")).collect();
+    assert_eq!(bad.len(), 1, "one thing is wrong, so one line says so:\n{}", ended.out);
+    bad[0]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_names_the_one_thing_that_is_wrong_and_its_fix() {
+    let world = World::start().await;
+    let env = &world.env;
+    world.sandbox.postgres.create_role("plain", "a plain password").await.expect("a role");
+    let url = env.get("DATABASE_URL").to_owned();
+    let server = &url[url.rfind('@').expect("a host")..];
+    let scopeless = async |scope: &str| {
+        let options = DigitalOceanOptions { missing_scopes: vec![scope.to_owned()], ..DigitalOceanOptions::default() };
+        DigitalOcean::start(options, Faults::default()).await.expect("a simulator")
+    };
+    let (no_firewalls, no_droplets, no_account) =
+        (scopeless("firewall:read").await, scopeless("droplet:read").await, scopeless("account:read").await);
+    let one = |name: &str, value: &str| env.clone().with(name, value);
+    let database = |value: &str| one("DATABASE_URL", value);
+
+    let good = env.run(&["doctor"]).await.expect_code(0).expect_text("checks passed");
+    assert!(!good.out.contains("BAD"), "{}", good.out);
+    world.assert_silent(&good);
+
+    let cases: Vec<(Environment, &str, &[&str])> = vec![
+        (
+            one("DIGITALOCEAN_TOKEN", "dop_v1_wrong-canary"),
+            "DIGITALOCEAN_TOKEN",
+            &["make one at cloud.digitalocean.com"],
+        ),
+        (
+            one("DIGITALOCEAN_API_URL", &no_firewalls.base_url()),
+            "DIGITALOCEAN_TOKEN",
+            &["firewall:read", ".env.example"],
+        ),
+        (one("DIGITALOCEAN_API_URL", &no_droplets.base_url()), "DIGITALOCEAN_TOKEN", &["droplet:read", ".env.example"]),
+        (one("DIGITALOCEAN_API_URL", &no_account.base_url()), "DIGITALOCEAN_TOKEN", &["account:read", ".env.example"]),
+        (
+            one("DIGITALOCEAN_API_URL", "http://127.0.0.1:1"),
+            "DigitalOcean",
+            &["could not connect", "DIGITALOCEAN_API_URL"],
+        ),
+        (one("RAILWAY_API_TOKEN", "wrong-canary"), "RAILWAY_API_TOKEN", &["make one at railway.com/account/tokens"]),
+        (
+            env.clone().without("RAILWAY_API_TOKEN").with("RAILWAY_TOKEN", env.get("RAILWAY_API_TOKEN")),
+            "RAILWAY_TOKEN",
+            &["must be a project token", "RAILWAY_API_TOKEN"],
+        ),
+        (one("RAILWAY_API_URL", "http://127.0.0.1:1/graphql/v2"), "Railway", &["could not connect", "RAILWAY_API_URL"]),
+        (one("RAILWAY_PROJECT_ID", NOBODY), "RAILWAY_PROJECT_ID", &["copy the id from the project's settings"]),
+        (one("RAILWAY_ENVIRONMENT_ID", NOBODY), "RAILWAY_ENVIRONMENT_ID", &["there are: production = ", "staging = "]),
+        (
+            one("WEBAPP_SERVICE_NAME", "triggerdev"),
+            "WEBAPP_SERVICE_NAME",
+            &["triggerdev", "trigger.dev", "set WEBAPP_SERVICE_NAME"],
+        ),
+        (
+            database("postgresql://u:canary-word@127.0.0.1:1/railway"),
+            "DATABASE_URL",
+            &["Connection refused", "check host and port"],
+        ),
+        (
+            database("postgresql://u:canary-word@postgres.railway.internal:5432/railway"),
+            "DATABASE_URL",
+            &["could not connect", "inside Railway only", "DATABASE_PUBLIC_URL"],
+        ),
+        (
+            database(&format!("postgresql://postgres:canary-word{server}")),
+            "DATABASE_URL",
+            &["refused the user or password", "percent-encode"],
+        ),
+        (
+            database(&url.replace("/railway", "/nosuch")),
+            "DATABASE_URL",
+            &["\"nosuch\" does not exist", "database's name at the end"],
+        ),
+        (
+            database(&url.replace("/railway", "/postgres")),
+            "webapp tables",
+            &["migrations have not run", "point DATABASE_URL to"],
+        ),
+        (
+            database(&world.sandbox.postgres.url_as("plain", "a plain password")),
+            "DATABASE_URL",
+            &["the role lacks a right", "owner or a superuser"],
+        ),
+        (database(&format!("{url}?pgbouncer=true")), "DATABASE_URL", &["connection pooler", "use the direct address"]),
+        (
+            one("SUPERVISOR_SIZE", "s-2vcpu-3gb"),
+            "SUPERVISOR_SIZE",
+            &["sells no size s-2vcpu-3gb", "in nyc1 there are s-1vcpu-512mb-10gb"],
+        ),
+        (
+            one("SUPERVISOR_SIZE", "s-16vcpu-32gb").with("MAX_MONTHLY_USD", "1000").with("SUPERVISOR_REGION", "lon1"),
+            "SUPERVISOR_REGION",
+            &["not sold in lon1", "nyc1, nyc3, ams3, fra1", "set SUPERVISOR_REGION"],
+        ),
+        (
+            one("MAX_MONTHLY_USD", "10"),
+            "MAX_MONTHLY_USD",
+            &["18 USD", "the limit is 10", "raise it", "s-1vcpu-1gb for 6"],
+        ),
+    ];
+    // A few at a time: each talks to one small world.
+    for some in cases.chunks(4) {
+        let runs = some.iter().map(|(env, _, _)| env.run(&["doctor"]));
+        for (ended, (_, name, words)) in join_all(runs).await.into_iter().zip(some) {
+            let ended = ended.expect_code(1).expect_text("checks failed");
+            let bad = only_bad(&ended);
+            assert!(bad.starts_with(&format!("BAD {name}: ")), "{name} is to be named: {bad}");
+            for word in *words {
+                assert!(bad.contains(word), "{name}: {word:?} is not in: {bad}");
+            }
+            assert!(!ended.all().contains("canary"), "{}", ended.all());
+            world.assert_silent(&ended);
+        }
+    }
+    // Tried by its other usual names, and told.
+    let other = one("DB_SERVICE_NAME", "Postgress").run(&["doctor"]).await.expect_code(0);
+    other.expect_text("DB_SERVICE_NAME: none is named Postgress; took service Postgres");
+
+    world.sandbox.digitalocean.add_droplet("foreign", &[]).expect("a droplet");
+    assert_eq!(world.sandbox.digitalocean.droplets().len(), 1, "doctor made nothing");
+    assert!(world.sandbox.digitalocean.requests().iter().all(|r| r.method == "GET"), "doctor only reads");
+    assert!(!world.state_file().exists(), "and writes no state");
+    world.sandbox.stop().await;
+}
+
+// A whole life
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployment_from_plan_to_destroy() {
+    let world = World::start().await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let env = world.env.clone().with("LOG_LEVEL", "trace").with("LISTEN_ADDR", port.to_string());
+    let ocean = &world.sandbox.digitalocean;
+    let run = async |arguments: &[&str], code: i32| {
+        let ended = env.run(arguments).await.expect_code(code);
+        world.assert_silent(&ended);
+        ended
+    };
+
+    // Nothing is there: looking changes nothing.
+    let plan = run(&["plan"], 0).await;
+    for line in [
+        "+ set wal_level = logical (alter system)\n    because  wal_level is replica and must be logical\n    downtime none",
+        "+ create publication task_runs_to_clickhouse_v1_publication",
+        "- held: create droplet trigger-supervisor-",
+        "    by       FirewallReady: no droplet is made before its firewall stands",
+        "4 to do now, 1 held; later cycles may add more\nchange of the monthly bill: +0 USD",
+        "SupervisorDeployed is False (Held): ",
+    ] {
+        assert!(plan.out.contains(line), "{line:?} is not in:\n{}", plan.out);
+    }
+    run(&["plan", "--detailed-exitcode"], 2).await;
+    let json: Value = serde_json::from_str(&run(&["plan", "--json"], 0).await.out).expect("JSON");
+    assert_eq!(json["actions"].as_array().map(Vec::len), Some(4), "{json:#}");
+    assert_eq!(json["monthly_usd"].to_string(), "0.0");
+    for action in json["actions"].as_array().expect("actions") {
+        for key in ["key", "action", "resource", "reason", "downtime"] {
+            assert!(action[key].as_str().is_some_and(|t| !t.is_empty()), "{key}: {action}");
+        }
+    }
+    assert_eq!(json["held"][0]["by"], "FirewallReady");
+    let why = run(&["why"], 1).await;
+    assert!(why.out.lines().all(|l| l.contains(" is False (") || l.starts_with("held: ")), "{}", why.out);
+    assert!(!world.state_file().exists(), "looking writes no state");
+    assert!(ocean.requests().iter().all(|r| r.method == "GET"), "and asks only");
+
+    // The commands that need a daemon, without one.
+    run(&["status"], 1).await.expect_text("no daemon runs with STATE_FILE").expect_text("ops-controller run");
+    run(&["healthcheck"], 1).await.expect_text("nothing answers");
+    run(&["reset"], 0).await.expect_text("there is no state at");
+    run(&["destroy", "--yes"], 0).await.expect_text("nothing of ours exists");
+
+    // A rate limit is no error of anybody: try later.
+    world.sandbox.faults.next_requests(Break::RateLimited, 20);
+    run(&["plan"], 75).await.expect_text("the plan is incomplete").expect_text("limits the rate");
+    world.sandbox.faults.clear(Break::RateLimited);
+
+    // One cycle.
+    let once = run(&["once"], 0).await;
+    assert!(once.out.contains("SupervisorDeployed is False"), "{}", once.out);
+    assert_eq!(ocean.firewalls().len(), 1);
+    let mode = std::fs::metadata(world.state_file()).expect("a state file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    // Pause and resume through the file.
+    run(&["pause"], 0).await.expect_text("no daemon runs; noted for its next start: pause");
+    let before = ocean.requests().iter().filter(|r| r.method != "GET").count();
+    run(&["once"], 0).await;
+    let after = ocean.requests().iter().filter(|r| r.method != "GET").count();
+    assert_eq!(after, before, "a paused controller changes nothing");
+    run(&["resume"], 0).await.expect_text("no daemon runs; noted for its next start: resume");
+
+    // The daemon.
+    let daemon = env.start(&["run"]);
+    let status = within("a healthy daemon", async {
+        loop {
+            let ended = env.run(&["status"]).await;
+            if ended.code == Some(0) {
+                let status: Value = serde_json::from_str(&ended.out).expect("JSON");
+                if status["healthy"] == true {
+                    return status;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    })
+    .await;
+    assert_eq!(status["mode"], "active");
+    let ours = ocean.droplets().remove(0);
+    assert_eq!(status["droplet"]["name"], ours.name.as_str());
+    run(&["healthcheck"], 0).await;
+    // The webapp's slot may take a moment longer; it is a warning only.
+    let why = run(&["why"], 0).await;
+    assert!(
+        why.out == "every condition is True\n" || why.out.starts_with("ReplicationSlotHealthy (warning)"),
+        "{}",
+        why.out
+    );
+    let plan = run(&["plan", "--detailed-exitcode"], 0).await;
+    assert!(plan.out.starts_with("nothing to do\n"), "{}", plan.out);
+
+    // What would disturb the daemon is refused, and says how to go on.
+    for command in [&["once"][..], &["reset"], &["destroy", "--yes"]] {
+        let ended = run(command, 75).await;
+        assert!(
+            ended.err.contains("a daemon runs with STATE_FILE") && ended.err.contains("stop it first"),
+            "{}",
+            ended.err
+        );
+    }
+    assert_eq!(ocean.droplets().len(), 1);
+
+    // Through the socket.
+    let mode = async |wanted: &str| {
+        within(wanted, async {
+            loop {
+                let status: Value = serde_json::from_str(&run(&["status"], 0).await.out).expect("JSON");
+                if status["mode"] == wanted {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        })
+        .await
+    };
+    let socket = format!("{}.sock", world.state_file().display());
+    assert_eq!(std::fs::metadata(&socket).expect("a socket").permissions().mode() & 0o777, 0o600);
+    run(&["pause"], 0).await.expect_text("the daemon was asked to pause");
+    let status = mode("paused").await;
+    assert!(status["mode_reason"].as_str().is_some_and(|r| r.contains("paused by a person")), "{status:#}");
+    assert!(run(&["why"], 0).await.out.starts_with("paused: paused by a person"));
+    run(&["resume"], 0).await.expect_text("the daemon was asked to resume");
+    mode("active").await;
+
+    // A stop is soon, clean and silent about secrets.
+    let begun = Instant::now();
+    let log = daemon.end_with(libc::SIGTERM).await.expect_code(0);
+    assert!(begun.elapsed() < Duration::from_secs(5), "SIGTERM took {:?}", begun.elapsed());
+    world.assert_silent(&log);
+    assert!(log.out.contains("\"TRACE\"") || log.out.contains("\"DEBUG\""), "no trace: {}", &log.out[..500]);
+    assert!(log.out.lines().all(|l| serde_json::from_str::<Value>(l).is_ok()), "every line is JSON");
+    assert_eq!(log.err, "");
+    assert!(!Path::new(&socket).exists(), "the socket is left behind");
+    run(&["status"], 1).await.expect_text("no daemon runs");
+
+    // Only ours, and only with the word.
+    let tag = ours.tags.iter().find(|t| t.starts_with("ops-controller-")).expect("our tag").clone();
+    let alike = [&tag[..tag.len() - 1], "trigger-supervisor", "bt"];
+    let mut foreign: BTreeSet<u64> = BTreeSet::new();
+    foreign.insert(ocean.add_droplet("foreign", &alike).expect("a droplet"));
+    foreign.insert(ocean.add_droplet(&ours.name, &[]).expect("a droplet"));
+    for word in ["", "destroy\n", "yes\n", "DESTROY it\n"] {
+        let refused = env.run_with_input(&["destroy"], word).await.expect_code(64);
+        assert!(refused.out.contains(&format!("droplet {} ({})", ours.name, ours.id)), "{}", refused.out);
+        assert!(refused.err.contains("nothing was deleted") && refused.err.contains("--yes"), "{}", refused.err);
+        world.assert_silent(&refused);
+    }
+    assert_eq!(ocean.droplets().len(), 3, "nothing was deleted");
+    let destroyed = env.run_with_input(&["destroy"], "DESTROY\n").await.expect_code(0);
+    destroyed.expect_text(&format!("droplet {} is gone", ours.name)).expect_text("deleted firewall");
+    let left: BTreeSet<u64> = ocean.droplets().iter().map(|d| d.id).collect();
+    assert_eq!(left, foreign, "exactly the others' droplets are left");
+    assert!(ocean.firewalls().is_empty());
+    assert!(!ocean.tags().contains(&tag));
+    run(&["destroy", "--yes"], 0).await.expect_text("nothing of ours exists");
+
+    let reset = run(&["reset"], 0).await.expect_text("the state was set aside as");
+    assert!(!world.state_file().exists());
+    let aside = reset.out.split_whitespace().find(|w| w.contains(".reset-")).expect("a path");
+    assert_eq!(std::fs::metadata(aside).expect("kept").permissions().mode() & 0o777, 0o600);
+    assert_eq!(ocean.violations(), Vec::<String>::new());
+    world.sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn destroy_with_yes_asks_nothing_and_config_shows_no_secret() {
+    let world = World::start().await;
+    let env = world
+        .env
+        .clone()
+        .with("API_TOKEN", "canary-api-token")
+        .with("TRIGGER_WORKER_TOKEN", world.sandbox.webapp.token())
+        .with("MANAGED_WORKER_SECRET", world.sandbox.webapp.managed_secret())
+        .with("SUPERVISOR_SIZ", "s-1vcpu-1gb");
+    let config = env.run(&["config"]).await.expect_code(0).expect_text("did you mean SUPERVISOR_SIZE?");
+    world.assert_silent(&config);
+    assert!(!config.all().contains("canary"), "{}", config.out);
+    let line = |name: &str| config.out.lines().find(|l| l.starts_with(&format!("{name} "))).expect("a line");
+    let words = |name: &str| line(name).split_whitespace().skip(1).collect::<Vec<_>>().join(" ");
+    for secret in ["DIGITALOCEAN_TOKEN", "RAILWAY_API_TOKEN", "DATABASE_URL", "API_TOKEN", "TRIGGER_WORKER_TOKEN"] {
+        assert_eq!(words(secret), "set (environment)", "{secret}");
+    }
+    assert_eq!(words("RAILWAY_TOKEN"), "unset");
+    assert_eq!(words("SUPERVISOR_SIZE"), "s-2vcpu-2gb (default)");
+    assert_eq!(words("CHECK_INTERVAL"), "5s (environment)");
+
+    // Two cycles: the firewall, then the droplet.
+    env.run(&["once"]).await.expect_code(0);
+    env.run(&["once"]).await.expect_code(0);
+    assert_eq!(world.sandbox.digitalocean.droplets().len(), 1);
+    let destroyed = env.run(&["destroy", "--yes"]).await.expect_code(0).expect_text("done;");
+    assert!(!destroyed.out.contains("type DESTROY"), "{}", destroyed.out);
+    world.assert_silent(&destroyed);
+    assert!(world.sandbox.digitalocean.droplets().is_empty());
+
+    // An unreadable account is no empty one.
+    let blind = env.with("DIGITALOCEAN_TOKEN", "dop_v1_wrong");
+    let refused = blind.run(&["destroy", "--yes"]).await.expect_code(1);
+    assert!(refused.err.contains("error: DigitalOcean refused"), "{}", refused.err);
+    assert!(!refused.out.contains("nothing of ours exists"), "{}", refused.out);
+    world.sandbox.stop().await;
+}
+
+// sandbox
+
+/// A place for everything that a sandbox puts into the temporary folder.
+fn temporary() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    // PostgreSQL runs as another user than root, and must pass.
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    folder
+}
+
+fn in_folder(folder: &tempfile::TempDir) -> Environment {
+    let path = std::env::var("PATH").unwrap_or_default();
+    Environment::default().with("TMPDIR", folder.path().display().to_string()).with("PATH", path)
+}
+
+fn left_in(folder: &tempfile::TempDir) -> Vec<String> {
+    let entries = std::fs::read_dir(folder.path()).expect("a folder");
+    entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Pid and start time of everything that descends from this process: together they are never reused.
+fn descendants(root: i32) -> BTreeSet<(i32, String)> {
+    let stat = |pid: i32| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let fields: Vec<String> = text.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect();
+        Some((fields[1].parse::<i32>().ok()?, fields[19].clone(), fields[0].clone()))
+    };
+    let pids = std::fs::read_dir("/proc").expect("/proc").filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok());
+    let all: Vec<(i32, i32, String)> = pids
+        .filter_map(|pid| stat(pid).filter(|(_, _, state)| state != "Z").map(|(parent, start, _)| (pid, parent, start)))
+        .collect();
+    let mut found: BTreeSet<(i32, String)> = BTreeSet::new();
+    let mut parents = vec![root];
+    while let Some(parent) = parents.pop() {
+        for (pid, _, start) in all.iter().filter(|(_, p, _)| *p == parent) {
+            if found.insert((*pid, start.clone())) {
+                parents.push(*pid);
+            }
+        }
+    }
+    found
+}
+
+async fn assert_gone(processes: &BTreeSet<(i32, String)>) {
+    let alive = || {
+        let still = |(pid, start): &&(i32, String)| {
+            let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let fields: Vec<&str> = text.rsplit_once(')').map_or("", |f| f.1).split_whitespace().collect();
+            fields.get(19) == Some(&start.as_str()) && fields[0] != "Z"
+        };
+        processes.iter().filter(still).count()
+    };
+    let end = Instant::now() + Duration::from_secs(5);
+    while alive() > 0 {
+        assert!(Instant::now() < end, "{} of {} processes are left behind", alive(), processes.len());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sandbox_until_healthy_tells_its_story_and_leaves_nothing_behind() {
+    let folder = temporary();
+    let env = in_folder(&folder).with("LOG_LEVEL", "error").with("LISTEN_ADDR", "127.0.0.1:0");
+    let mut running = env.start(&["sandbox", "--until-healthy"]);
+    let pid = running.pid();
+    let mut seen = BTreeSet::new();
+    while !running.has_ended() {
+        seen.extend(descendants(pid));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let ended = running.output().await.expect_code(0);
+    for text in ["SupervisorConnected: last heartbeat", "healthy after ", "taking everything down"] {
+        assert!(ended.out.contains(text), "{text:?} is not in:\n{}", ended.out);
+    }
+    assert!(seen.len() >= 3, "a database and a droplet are processes: {seen:?}");
+    assert_gone(&seen).await;
+    assert_eq!(left_in(&folder), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_sandbox_leaves_nothing_behind_whenever_it_comes() {
+    for after in [Duration::from_millis(150), Duration::from_millis(1200), Duration::from_millis(4000)] {
+        let folder = temporary();
+        let running = in_folder(&folder).with("LOG_LEVEL", "error").start(&["sandbox"]);
+        tokio::time::sleep(after).await;
+        let seen = descendants(running.pid());
+        let ended = running.end_with(libc::SIGINT).await;
+        assert!(ended.code.is_some(), "killed by the signal after {after:?}, not ended by itself");
+        assert!(ended.out.contains("taking everything down"), "{after:?}: {}", ended.out);
+        assert_gone(&seen).await;
+        assert_eq!(left_in(&folder), Vec::<String>::new(), "after {after:?}");
+    }
+}
