@@ -161,6 +161,10 @@ impl Controller {
         self.state.conditions = settle(plan.findings.clone(), &before, at);
         let healthy = healthy(&self.state.conditions);
         let may_change = mode::shown(desired, &self.state) == Shown::Active;
+        if may_change && !plan.actions.is_empty() {
+            // Nothing is changed by a program that cannot write down what it does.
+            self.save().await?;
+        }
         let actions = match may_change {
             true => self.apply(desired, &plan.actions, at).await?,
             false => plan.actions.iter().map(ActionReport::planned).collect(),
