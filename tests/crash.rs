@@ -233,7 +233,12 @@ async fn killed_around_the_reboot_it_reboots_at_most_once_and_heals() {
         let mut driver = world.open();
         if !was_sent {
             // It must be believed to have been sent: only its deadline proves that it did not help.
-            driver.skip(SignedDuration::from_mins(11));
+            let id = first;
+            let is_failing = |d: &Driver| d.controller.state().supervisor.droplets[&id].failed_looks >= 3;
+            while !is_failing(&driver) {
+                driver.cycle().await;
+            }
+            driver.cycle_after(SignedDuration::from_mins(11)).await;
         }
         driver.until_settled(&world).await;
         let actions = world.sandbox.digitalocean.requests();

@@ -214,6 +214,12 @@ impl Controller {
         now: Timestamp,
     ) -> (Vec<ActionReport>, Result<(), StoreError>) {
         let mut reports = Vec::new();
+        if !planned.is_empty()
+            && let Err(error) = self.save().await
+        {
+            // Nothing is changed by a program that cannot write down what it does.
+            return (reports, Err(error));
+        }
         for planned in planned {
             if self.stop.is_cancelled() {
                 tracing::info!(action = %planned.action, "stopping: left for the next start");

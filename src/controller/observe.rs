@@ -106,8 +106,9 @@ impl Due {
         let turn = memory.cycles.is_multiple_of(ROTATION).then_some((memory.cycles / ROTATION) % 3);
         let interval = crate::plan::signed(desired.times.check_interval);
         let fresh = RAILWAY_FRESH.min(interval / 2);
-        let searching = desired.manual_token.is_none() && state.token.is_none();
-        let railway_moves = state.restart.is_some() || searching;
+        // A manual token is never cached, and nothing at Railway moves because of it.
+        let is_searching = state.token.is_none() && desired.manual_token.is_none();
+        let railway_moves = state.restart.is_some() || is_searching;
         Due {
             railway: railway_moves || memory.railway.as_ref().is_none_or(|(read, _)| at.duration_since(*read) >= fresh),
             firewall: memory.firewall.is_none() || turn == Some(0),

@@ -179,8 +179,10 @@ impl Store {
     }
 
     /// A second name for the present file, put in place by one rename: at no time is there neither.
+    /// A torn file is no backup: it would replace the good one from which the state was taken.
     fn keep_backup(&self) -> io::Result<()> {
-        if !self.path.exists() {
+        let is_whole = fs::read(&self.path).is_ok_and(|text| serde_json::from_slice::<State>(&text).is_ok());
+        if !is_whole {
             return Ok(());
         }
         let step = self.beside("bak.new");

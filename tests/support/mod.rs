@@ -7,6 +7,7 @@
 #![allow(dead_code)]
 
 pub mod crash;
+pub mod program;
 
 use jiff::{SignedDuration, Timestamp};
 use ops_controller::clients::Seam;
@@ -46,6 +47,7 @@ pub struct World {
     pub sandbox: Sandbox,
     /// The variables of the controller; tests change them before `config`.
     pub pairs: Vec<(String, String)>,
+    identity_tag: String,
     folder: tempfile::TempDir,
     /// Somebody else's droplets, which must stay as they are.
     foreign: Vec<u64>,
@@ -60,9 +62,11 @@ impl World {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let sandbox = Sandbox::start(options).await.expect("a sandbox");
         let folder = tempfile::tempdir().expect("a folder");
-        let mut world = World { pairs: sandbox.environment(), sandbox, folder, foreign: Vec::new() };
+        let pairs = sandbox.environment();
+        let mut world = World { pairs, sandbox, identity_tag: String::new(), folder, foreign: Vec::new() };
         world.set("STATE_FILE", &world.state_file().display().to_string());
-        let almost = format!("{}0", world.config().desired.identity_tag());
+        world.identity_tag = world.config().desired.identity_tag();
+        let almost = format!("{}0", world.identity_tag);
         for (name, tags) in [("db-1", vec![]), ("trigger-supervisor-x-1", vec!["ops-controller", almost.as_str()])] {
             world.foreign.push(world.sandbox.digitalocean.add_droplet(name, &tags).expect("a foreign droplet"));
         }
@@ -93,6 +97,11 @@ impl World {
         self.folder().join("state.json")
     }
 
+    /// A file beside the state's folder.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// The predecessor's file is looked for here instead of in /tmp.
     pub fn predecessor_file(&self) -> PathBuf {
         self.folder.path().join("predecessor.json")
@@ -105,6 +114,7 @@ impl World {
         times.check_interval = Duration::from_millis(300);
         times.progress_interval = Duration::from_millis(30);
         times.heartbeat_stale_after = Duration::from_millis(1500);
+        times.boot_deadline = Duration::from_secs(600);
         times.create_settle = Duration::from_secs(1);
         times.restart_deadline = Duration::from_secs(4);
         times.disabled_check_interval = times.disabled_check_interval.map(|_| Duration::from_millis(50));
@@ -142,14 +152,14 @@ impl World {
         driver
     }
 
-    pub fn identity_tag(&self) -> String {
-        self.config().desired.identity_tag()
+    pub fn identity_tag(&self) -> &str {
+        &self.identity_tag
     }
 
     /// Droplets of ours that exist and are not being deleted, oldest first.
     pub fn ours(&self) -> Vec<DropletView> {
-        let tag = self.identity_tag();
-        self.sandbox.digitalocean.droplets().into_iter().filter(|d| !d.deleting && d.tags.contains(&tag)).collect()
+        let ours = |d: &DropletView| !d.deleting && d.tags.contains(&self.identity_tag);
+        self.sandbox.digitalocean.droplets().into_iter().filter(ours).collect()
     }
 
     pub fn our_only(&self) -> DropletView {
@@ -158,12 +168,20 @@ impl World {
         ours.remove(0)
     }
 
+    /// `None` while there is none, or more than one.
+    pub fn our_only_id(&self) -> Option<u64> {
+        match self.ours().as_slice() {
+            [one] => Some(one.id),
+            _ => None,
+        }
+    }
+
     pub fn most_alive(&self) -> usize {
-        self.sandbox.digitalocean.most_alive(&self.identity_tag())
+        self.sandbox.digitalocean.most_alive(&self.identity_tag)
     }
 
     pub fn creates(&self) -> usize {
-        self.requests("POST", "/v2/droplets").len()
+        self.requests("POST", "/v2/droplets").iter().filter(|r| r.path == "/v2/droplets").count()
     }
 
     /// Requests at DigitalOcean with this method to this path, or to one below it.
@@ -185,14 +203,26 @@ impl World {
         self.sandbox.webapp.clear_requests();
     }
 
+    /// Waits for a server that is being restarted.
+    async fn connection(&self) -> sqlx::PgConnection {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match self.sandbox.postgres.connect().await {
+                Ok(connection) => return connection,
+                Err(error) => assert!(Instant::now() < deadline, "no connection: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub async fn sql(&self, query: &str) -> Option<String> {
-        let mut connection = self.sandbox.postgres.connect().await.expect("a connection");
+        let mut connection = self.connection().await;
         let row = sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_optional(&mut connection).await;
         row.expect("an answer").flatten()
     }
 
     pub async fn execute(&self, statement: &str) {
-        let mut connection = self.sandbox.postgres.connect().await.expect("a connection");
+        let mut connection = self.connection().await;
         sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.expect("done");
     }
 
@@ -263,6 +293,15 @@ impl Driver {
 
     pub fn skip(&mut self, time: SignedDuration) {
         self.ahead += time;
+    }
+
+    /// One cycle that much later, then back to the present: a droplet made from now on must not look
+    /// as old as what was skipped.
+    pub async fn cycle_after(&mut self, time: SignedDuration) -> Arc<Status> {
+        self.skip(time);
+        let status = self.cycle().await;
+        self.ahead = SignedDuration::ZERO;
+        status
     }
 
     /// Cycles at the controller's own pace until it holds; every healthy cycle is held against the truth.
