@@ -31,7 +31,7 @@ impl Write for Buffer {
 fn logged(format: LogFormat, secrets: &[&str], act: impl FnOnce()) -> String {
     let buffer = Buffer::default();
     let secrets: Vec<Secret> = secrets.iter().map(|s| Secret::new(*s)).collect();
-    let (_telemetry, subscriber) = to_sink(format, "info", &secrets, buffer.clone()).expect("a level");
+    let (_telemetry, subscriber) = to_sink(format, "telemetry=info", &secrets, buffer.clone()).expect("a level");
     with_default(subscriber, act);
     buffer.text()
 }
@@ -127,7 +127,7 @@ fn a_secret_of_three_bytes_is_ignored_and_one_of_four_is_not() {
 #[test]
 fn secrets_and_level_change_while_it_runs() {
     let buffer = Buffer::default();
-    let (telemetry, subscriber) = to_sink(LogFormat::Text, "info", &[], buffer.clone()).expect("a level");
+    let (telemetry, subscriber) = to_sink(LogFormat::Text, "telemetry=info", &[], buffer.clone()).expect("a level");
     with_default(subscriber, || {
         tracing::debug!(target: "ops_controller", "hidden");
         tracing::info!("before: later-secret");
@@ -164,7 +164,7 @@ fn what_is_registered_for_the_process_is_redacted_in_any_text() {
 fn set_up_twice_does_not_fail_and_a_panic_does_not_print_its_secret() {
     // In a process of its own: the set-up is the process's, and its stdout is what is looked at.
     if std::env::var_os("TELEMETRY_CHILD").is_some() {
-        telemetry::init(Some(LogFormat::Json), "info", &[]);
+        telemetry::init(Some(LogFormat::Json), "telemetry=info", &[]);
         telemetry::init(None, "warn", &[Secret::new("canary-value")]);
         tracing::info!("hidden by the second level");
         panic!("the value was canary-value, tr_wgt_abc");

@@ -23,7 +23,7 @@ pub async fn run() -> u8 {
 /// Runs a daemon until a signal ends it. `started` is given the controls and the HTTP address.
 pub async fn serve(
     config: Config,
-    reload: impl Fn() -> Result<Config, ConfigError> + Send + 'static,
+    reload: impl Fn() -> Result<Config, ConfigError> + Send + Sync + 'static,
     telemetry: Telemetry,
     started: impl FnOnce((Controls, std::net::SocketAddr)),
 ) -> u8 {

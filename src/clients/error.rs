@@ -4,11 +4,11 @@ use thiserror::Error;
 
 #[derive(Debug, Clone, Error, PartialEq, Eq)]
 pub enum ClientError {
-    /// The token is wrong, expired or revoked. Not retried.
-    #[error("{provider} refused the token ({message})")]
+    /// The token (or password) is wrong, expired or revoked. Not retried.
+    #[error("{provider} refused the credentials ({message})")]
     Unauthorized { provider: &'static str, message: String },
-    /// The token lacks a right. Not retried.
-    #[error("{provider} does not allow this to the token ({message})")]
+    /// The credentials lack a right. Not retried.
+    #[error("{provider} does not allow this with these credentials ({message})")]
     Forbidden { provider: &'static str, message: String },
     #[error("{what} does not exist")]
     NotFound { what: String },

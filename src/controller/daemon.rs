@@ -51,7 +51,7 @@ impl Controls {
 
 pub struct Daemon {
     config: Config,
-    reload: Box<dyn Fn() -> Result<Config, ConfigError> + Send>,
+    reload: Box<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>,
     store: Store,
     seam: Seam,
     status: watch::Sender<Arc<Status>>,
@@ -61,7 +61,7 @@ pub struct Daemon {
 impl Daemon {
     pub fn new(
         config: Config,
-        reload: impl Fn() -> Result<Config, ConfigError> + Send + 'static,
+        reload: impl Fn() -> Result<Config, ConfigError> + Send + Sync + 'static,
         seam: Seam,
     ) -> Daemon {
         let (status, receiver) = watch::channel(Arc::new(Status::starting(Shown::Standby)));

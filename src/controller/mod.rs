@@ -16,7 +16,7 @@ pub mod store;
 use crate::clients::{ClientError, Readers, Seam, Writers};
 use crate::config::Config;
 use crate::plan::action::Planned;
-use crate::plan::condition::{healthy, settle};
+use crate::plan::condition::{Condition, healthy, settle};
 use crate::plan::desired::Desired;
 use crate::plan::droplets::{View, views};
 use crate::plan::mode::{self, CheapLook, Shown};
@@ -56,11 +56,16 @@ pub struct Controller {
     store: Store,
     state: State,
     memory: Memory,
+    /// When something last changed: an action was taken, or a condition turned.
+    moved_at: Timestamp,
     status: watch::Sender<Arc<Status>>,
     /// Stops between two actions, never within one.
     stop: CancellationToken,
     seam: Seam,
 }
+
+/// Beyond the longest deadline, for what has to follow it.
+const QUICK_GRACE: jiff::SignedDuration = jiff::SignedDuration::from_mins(2);
 
 /// When the next cycle is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +94,7 @@ impl Controller {
             store,
             state,
             memory: Memory::default(),
+            moved_at: Timestamp::now(),
             status,
             stop,
             seam,
@@ -118,6 +124,7 @@ impl Controller {
         self.writers = self.readers.writers();
         self.config = config;
         self.memory = Memory::default();
+        self.moved_at = Timestamp::now();
         self.redact();
         Ok(())
     }
@@ -128,6 +135,7 @@ impl Controller {
 
     pub async fn resume(&mut self) -> Result<(), StoreError> {
         mode::wake(&mut self.state);
+        self.moved_at = Timestamp::now();
         self.publish(None, None);
         self.save().await
     }
@@ -176,7 +184,8 @@ impl Controller {
             Ok(()) => self.save().await,
             failed => failed,
         };
-        let next = self.next(&plan, may_change);
+        self.note_movement(&before, &cycle, at);
+        let next = self.next(&plan, may_change, at);
         report::cycle(&self.state, &before, &cycle, &plan, healthy, mode::shown(desired, &self.state));
         // What was seen is told even when it cannot be remembered.
         let mut status = Status { healthy, held: plan.held, droplet, ..self.base_status(Some(next)) };
@@ -255,11 +264,24 @@ impl Controller {
         }
     }
 
-    fn next(&self, plan: &Plan, may_change: bool) -> Next {
+    fn note_movement(&mut self, before: &[Condition], cycle: &Cycle, at: Timestamp) {
+        let facts = |list: &[Condition]| list.iter().map(|c| (c.kind, c.status, c.reason)).collect::<Vec<_>>();
+        if !cycle.actions.is_empty() || facts(before) != facts(&self.state.conditions) {
+            self.moved_at = at;
+        }
+    }
+
+    /// Soon while something is in progress; at the usual pace when nothing has moved for so long
+    /// that even a boot would have ended: quick looks cost the providers' budgets.
+    fn next(&self, plan: &Plan, may_change: bool, at: Timestamp) -> Next {
         let times = &self.config.desired.times;
+        let patience = plan::signed(times.boot_deadline.max(times.restart_deadline)) + QUICK_GRACE;
+        let moving = at.duration_since(self.moved_at) < patience;
         match &self.state.mode {
             Mode::Disabled { .. } => times.disabled_check_interval.map_or(Next::WhenAsked, Next::After),
-            _ if plan.in_progress && may_change => Next::After(times.progress_interval.min(times.check_interval)),
+            _ if plan.in_progress && may_change && moving => {
+                Next::After(times.progress_interval.min(times.check_interval))
+            }
             _ => Next::After(times.check_interval),
         }
     }

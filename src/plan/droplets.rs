@@ -128,6 +128,12 @@ pub fn digest(desired: &Desired, state: &mut State, seen: &Observation) {
     let now = seen.at;
     let hour_ago = now - SignedDuration::from_hours(1);
     state.supervisor.creates.retain(|at| *at > hour_ago);
+    if state.supervisor.failed_desired.as_ref().is_some_and(|failed| *failed != desired.fingerprint()) {
+        // The configuration was corrected; what failed before says nothing about this one.
+        state.supervisor.failed_creates = 0;
+        state.supervisor.not_before = None;
+        state.supervisor.failed_desired = None;
+    }
     if let Some(database) = seen.database.known() {
         // After a lost state file the rows of earlier supervisors still tell which names were used.
         let used = database.workers.keys().filter_map(|name| sequence_of(desired, name)).max();
@@ -191,7 +197,7 @@ fn note_droplet(desired: &Desired, state: &mut State, seen: &Observation, drople
         let never_served = record.in_service_since.is_none();
         record.condemned = Some(Condemned { at: now, reason });
         if never_served {
-            back_off(state, now);
+            back_off(desired, state, now);
         }
     }
 }
@@ -250,12 +256,13 @@ fn verdict(
 }
 
 /// Another droplet that never became healthy: the next create waits longer.
-fn back_off(state: &mut State, now: Timestamp) {
+fn back_off(desired: &Desired, state: &mut State, now: Timestamp) {
     let failed = state.supervisor.failed_creates.saturating_add(1);
     let factor = 1_i32 << failed.saturating_sub(1).min(12);
     let pause = CREATE_BACKOFF.saturating_mul(factor).min(CREATE_BACKOFF_MAX);
     state.supervisor.failed_creates = failed;
     state.supervisor.not_before = Some(now + pause);
+    state.supervisor.failed_desired = Some(desired.fingerprint());
 }
 
 /// Closes creates that were found, and those that surely left nothing.
@@ -278,7 +285,7 @@ fn settle_intents(desired: &Desired, state: &mut State, droplets: &[Droplet], no
         !found && !lost
     });
     for _ in 0..vanished {
-        back_off(state, now);
+        back_off(desired, state, now);
     }
     let serving =
         state.supervisor.droplets.values().any(|r| r.ok_streak >= OK_STREAK && r.in_service_since == Some(now));

@@ -78,9 +78,15 @@ pub fn end(
     serving: Option<&View<'_>>,
     seen: &Observation,
 ) -> bool {
-    state.healthy_cycles = if healthy { state.healthy_cycles.saturating_add(1) } else { 0 };
+    // A cycle that may change nothing proves nothing about healing itself: it is not counted.
+    let acting = desired.is_active && state.mode == Mode::Active;
+    state.healthy_cycles = match (healthy, acting) {
+        (true, true) => state.healthy_cycles.saturating_add(1),
+        (true, false) => state.healthy_cycles,
+        (false, _) => 0,
+    };
     let enough = desired.healthy_cycles_before_disable.max(1);
-    let may = desired.auto_disable && desired.is_active && state.mode == Mode::Active;
+    let may = desired.auto_disable && acting;
     if !(may && state.healthy_cycles >= enough) {
         return false;
     }

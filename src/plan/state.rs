@@ -169,8 +169,11 @@ pub struct SupervisorState {
     pub creates: Vec<Timestamp>,
     /// New droplets in a row that did not become healthy.
     pub failed_creates: u32,
-    /// No create before this time.
+    /// No create before this time, as long as the same is desired.
     pub not_before: Option<Timestamp>,
+    /// The desired configuration that failed: another one is tried at once.
+    #[serde(default)]
+    pub failed_desired: Option<String>,
 }
 
 /// What is remembered of one droplet of ours.
