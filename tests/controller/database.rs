@@ -68,7 +68,7 @@ async fn a_publication_without_the_table_or_an_operation_is_repaired() {
     world.stop().await;
 }
 
-/// 21, and no restart while migrations run.
+/// 21, and no restart while migrations run. (20, 21)
 #[tokio::test]
 async fn while_the_webapp_boots_it_waits_and_then_restarts_once() {
     let webapp_boot = Duration::from_millis(700);
@@ -107,7 +107,7 @@ async fn a_database_that_is_away_is_unknown_and_no_reason_to_touch_the_droplet()
     world.stop().await;
 }
 
-/// 23: the statement waited for its lock without limit.
+/// 23: the statement waited for its lock without limit. (23)
 #[tokio::test]
 async fn a_locked_table_stops_no_cycle() {
     let world = World::booted().await;

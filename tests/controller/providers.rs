@@ -112,11 +112,38 @@ async fn a_gateways_html_page_is_no_answer_and_is_survived() {
     world.stop().await;
 }
 
-/// 46.
+/// 46. (46)
 #[tokio::test]
 async fn a_project_token_of_railway_is_enough() {
     let world = World::booted_with(Options { project_token: true, ..quick() }).await;
     assert!(world.pairs.iter().all(|(name, _)| name != "RAILWAY_API_TOKEN"));
     world.open().until_settled(&world).await;
+    world.stop().await;
+}
+
+/// It takes the connection and never says a word. (43)
+#[tokio::test]
+async fn a_server_that_never_answers_stops_no_cycle() {
+    let mut world = World::booted().await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = silent.local_addr().expect("an address");
+    world.set("DATABASE_URL", &format!("postgresql://user:password@{address}/railway"));
+    let status = world.open().cycle().await;
+    let token = condition(&status, ConditionType::WorkerTokenReady);
+    assert_eq!((token.status, token.reason), (Truth::Unknown, Reason::CouldNotLook));
+    assert!(token.message.contains("no connection within 5 s"), "{}", token.message);
+    world.stop().await;
+}
+
+/// More than two pages of the largest size: a list cut short would look complete. (47)
+#[tokio::test]
+async fn a_listing_is_read_to_its_last_page() {
+    let world = World::booted().await;
+    for number in 0..450 {
+        world.sandbox.digitalocean.add_droplet(&format!("other-{number}"), &["other"]).expect("a droplet");
+    }
+    let readers = ops_controller::clients::Readers::new(&world.config(), &Default::default()).expect("readers");
+    let droplets = readers.digitalocean.droplets_by_tag("other").await.expect("a listing");
+    assert_eq!(droplets.len(), 450);
     world.stop().await;
 }

@@ -23,7 +23,7 @@ async fn a_token_that_the_log_reports_as_rejected_is_never_taken() {
     world.stop().await;
 }
 
-/// 10 and 11: only the current deployment was looked at, and the token is printed once in the first.
+/// 10 and 11: only the current deployment was looked at, and the token is printed once in the first. (10, 11)
 #[tokio::test]
 async fn a_token_in_the_log_of_a_removed_deployment_is_found() {
     let world = World::booted().await;
