@@ -85,7 +85,7 @@ async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
 
 // Without any world
 
-/// The predecessor's defect number (45).
+/// The predecessor's defect 45.
 #[tokio::test]
 async fn without_configuration_every_missing_variable_is_named() {
     for command in COMMANDS.iter().filter(|c| !matches!(**c, "healthcheck" | "sandbox")) {

@@ -97,7 +97,7 @@ fn every_error_is_reported_at_once_by_name() {
     assert_eq!(text.lines().count(), 5, "{text}");
 }
 
-/// The predecessor's defect number (28).
+/// The predecessor's defect 28.
 #[test]
 fn no_error_repeats_a_value() {
     // Wrong for every variable that can be wrong: control character, no number, no file, no URL.
@@ -141,7 +141,7 @@ fn debug_output_shows_no_secret() {
     assert_eq!(config.effective.iter().filter(|e| e.shown == "set").count(), 7);
 }
 
-/// The predecessor's defect number (23).
+/// The predecessor's defect 23.
 #[test]
 fn the_log_is_told_every_secret_and_the_password_in_both_spellings() {
     let secrets = config(&[("API_TOKEN", "can4ry-api")]).secrets();

@@ -194,7 +194,7 @@ async fn killed_around_the_restart_postgres_is_restarted_once() {
     .await;
 }
 
-/// The predecessor's defect number (19).
+/// The predecessor's defect 19.
 #[tokio::test]
 async fn a_lost_answer_to_the_restart_is_not_followed_by_a_second_restart() {
     each([Trouble::DroppedAfter, Trouble::ErrorsAfter], |trouble| async move {

@@ -36,7 +36,7 @@ fn logged(format: LogFormat, secrets: &[&str], act: impl FnOnce()) -> String {
     buffer.text()
 }
 
-/// The predecessor's defect number (49).
+/// The predecessor's defect 49.
 #[test]
 fn an_event_is_one_json_line_with_its_fields_at_the_top() {
     let text = logged(LogFormat::Json, &[], || tracing::info!(cycle = 7, droplet.id = 42, "all is well"));
@@ -57,7 +57,7 @@ fn text_is_readable_and_has_no_colours_when_it_is_not_for_a_terminal() {
     assert!(!text.contains('\u{1b}'), "{text}");
 }
 
-/// The predecessor's defect number (25).
+/// The predecessor's defect 25.
 #[test]
 fn a_known_secret_is_printed_in_none_of_its_spellings() {
     let secret = "p@ss/w\"ord\\ %é+end";

@@ -44,7 +44,7 @@ async fn quick_cycles_do_not_ask_railway_each_time() {
     world.stop().await;
 }
 
-/// 44: Retry-After was not honoured. (44)
+/// 44: Retry-After was not honoured.
 #[tokio::test]
 async fn a_429_of_digitalocean_is_left_alone_for_as_long_as_it_asks() {
     let world = World::booted().await;

@@ -50,7 +50,7 @@ async fn forward(State(road): State<StuckCreates>, request: Request) -> Response
     Response::builder().status(status).body(Body::from(body)).expect("a response")
 }
 
-/// 14: two controllers raced. (14)
+/// 14: two controllers raced.
 #[tokio::test]
 async fn a_second_instance_stands_by_and_takes_over_when_the_first_ends() {
     let world = World::booted().await;
@@ -96,7 +96,7 @@ fn for_the_program(world: &mut World) {
     world.set("SUPERVISOR_BOOT_DEADLINE", "10m");
 }
 
-/// 48: a stop in the middle of a deployment lost the state of that cycle. (48)
+/// 48: a stop in the middle of a deployment lost the state of that cycle.
 #[tokio::test]
 async fn sigterm_in_the_middle_of_a_create_loses_nothing() {
     let mut world = World::booted().await;

@@ -107,7 +107,7 @@ async fn a_database_that_is_away_is_unknown_and_no_reason_to_touch_the_droplet()
     world.stop().await;
 }
 
-/// 23: the statement waited for its lock without limit. (23)
+/// 23: the statement waited for its lock without limit.
 #[tokio::test]
 async fn a_locked_table_stops_no_cycle() {
     let world = World::booted().await;

@@ -112,7 +112,7 @@ async fn a_gateways_html_page_is_no_answer_and_is_survived() {
     world.stop().await;
 }
 
-/// 46. (46)
+/// Defect 46: the predecessor knew no project tokens.
 #[tokio::test]
 async fn a_project_token_of_railway_is_enough() {
     let world = World::booted_with(Options { project_token: true, ..quick() }).await;

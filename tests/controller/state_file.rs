@@ -31,7 +31,7 @@ fn refused(world: &World) -> StoreError {
     }
 }
 
-/// 26: world-readable in /tmp, with every secret in clear. (26)
+/// 26: world-readable in /tmp, with every secret in clear.
 #[tokio::test]
 async fn only_the_owner_reads_the_state_its_backup_and_the_lock() {
     let world = World::booted().await;

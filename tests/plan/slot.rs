@@ -42,7 +42,7 @@ fn a_lost_slot_is_not_healthy_and_is_not_dropped() {
     assert!(!cycle.healthy());
 }
 
-/// The predecessor's defect number (24).
+/// The predecessor's defect 24.
 #[test]
 fn growth_is_forecast_until_the_volume_is_full() {
     let mut world = World::settled();
