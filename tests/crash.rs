@@ -74,6 +74,7 @@ async fn killed_between_the_intent_and_the_create_it_creates_once() {
     let world = World::booted().await;
     dies(&world, at(before(CREATE))).await;
     assert_eq!(world.creates(), 0);
+    assert_eq!(world.open().controller.state().intents.len(), 1, "written down before it is sent");
     recovers(&world).await;
     assert_eq!((world.creates(), world.most_alive()), (1, 1));
     world.stop().await;
@@ -165,6 +166,7 @@ async fn killed_around_the_restart_postgres_is_restarted_once() {
     let restart = "restart deployment";
     each([before(restart), after(restart)], async |world, point| {
         dies(world, at(point)).await;
+        assert!(world.open().controller.state().restart.is_some(), "written down before it is asked for");
         let driver = recovers(world).await;
         assert_eq!(world.restart_requests(), 1);
         assert_eq!(world.restarts(), 1);
