@@ -4,14 +4,17 @@
 //! It *fails* a look only when both were surely looked at: a heartbeat that could not be read, or a
 //! webapp that is down itself, says nothing about the droplet.
 
+mod findings;
+
 use super::action::{Action, DropletSpec};
-use super::condition::{ConditionType, Finding, Reason};
 use super::desired::Desired;
 use super::observation::{DatabaseView, Droplet, DropletStatus, Health, Observation, Probe, Seen};
 use super::state::{Condemned, DropletRecord, Intent, IntentKind, ProbeRecord, State};
 use super::supervisor::sequence_of;
 use super::{readable_duration, signed};
 use jiff::{SignedDuration, Timestamp};
+
+pub use findings::{connected, reachable};
 
 /// 200s in a row before a droplet counts as reachable: a supervisor with a bad token answers 200
 /// for a short time in each round of its crash loop.
@@ -20,6 +23,7 @@ pub const OK_STREAK: u32 = 3;
 const ACCEPTED_SETTLE: SignedDuration = SignedDuration::from_mins(2);
 /// After the last 200, a failing probe is looked at often for this long; then at the usual pace.
 const SETTLING: SignedDuration = SignedDuration::from_mins(5);
+/// A delete that was journalled and not acknowledged by then may never have been sent.
 const UNSENT_DELETE: SignedDuration = SignedDuration::from_secs(30);
 /// First pause after a droplet that never became healthy; doubled each time.
 const CREATE_BACKOFF: SignedDuration = SignedDuration::from_mins(2);
@@ -320,87 +324,4 @@ fn close_reboots(state: &mut State) {
         let IntentKind::RebootDroplet { id } = intent.what else { return true };
         droplets.get(&id).is_some_and(|record| record.rebooted_at.is_some() && record.condemned.is_none())
     });
-}
-
-pub fn reachable(_desired: &Desired, seen: &Observation, current: Option<&View<'_>>) -> Finding {
-    const KIND: ConditionType = ConditionType::SupervisorReachable;
-    let Some(view) = current else {
-        return Finding::no(KIND, Reason::WaitingForOther, "there is no droplet to reach yet");
-    };
-    let name = &view.droplet.name;
-    let Some(ip) = &view.droplet.ip else {
-        return Finding::no(KIND, Reason::DropletBooting, format!("droplet {name} has no public address yet"));
-    };
-    let streak = view.record.map_or(0, |r| r.ok_streak);
-    let connected = is_connected(_desired, seen, view.droplet);
-    match seen.health.get(&view.droplet.id) {
-        None => Finding::unknown(KIND, format!("http://{ip}:8020/health was not looked at")),
-        Some(Health::Ok) if streak >= OK_STREAK => {
-            Finding::yes(KIND, format!("http://{ip}:8020/health answered 200 in the last {streak} looks"))
-        }
-        Some(Health::Ok) => Finding::no(
-            KIND,
-            Reason::HealthCheckSettling,
-            format!("http://{ip}:8020/health answered 200 in {streak} of {OK_STREAK} looks in a row"),
-        ),
-        Some(Health::Failed(why)) if connected == Some(true) => Finding::no(
-            KIND,
-            Reason::ProbeBlocked,
-            format!(
-                "heartbeats of {name} arrive, but http://{ip}:8020/health does not answer from here ({why}): \
-                 is this machine within SUPERVISOR_HEALTH_SOURCES?"
-            ),
-        ),
-        Some(Health::Failed(why)) if !view.has_served() => Finding::no(
-            KIND,
-            Reason::DropletBooting,
-            format!(
-                "http://{ip}:8020/health does not answer yet ({why}); on the droplet: tail /var/log/cloud-init-output.log"
-            ),
-        ),
-        Some(Health::Failed(why)) => {
-            let looks = view.record.map_or(0, |r| r.failed_looks);
-            let message = format!(
-                "http://{ip}:8020/health: {why} ({looks} failed looks); on the droplet: docker ps, docker logs trigger-supervisor-1"
-            );
-            Finding::no(KIND, Reason::HealthCheckFailed, message)
-        }
-    }
-}
-
-pub fn connected(desired: &Desired, seen: &Observation, current: Option<&View<'_>>) -> Finding {
-    const KIND: ConditionType = ConditionType::SupervisorConnected;
-    let database = match &seen.database {
-        Seen::Known(database) => database,
-        Seen::Unknown { reason } => {
-            return Finding::unknown(KIND, format!("the heartbeats could not be read: {reason}"));
-        }
-    };
-    if database.worker_groups.is_none() {
-        return Finding::no(
-            KIND,
-            Reason::MigrationsPending,
-            "the table \"WorkerInstance\" does not exist yet: the webapp's migrations have not run",
-        );
-    }
-    let Some(view) = current else {
-        return Finding::no(KIND, Reason::WaitingForOther, "there is no supervisor to connect yet");
-    };
-    let name = &view.droplet.name;
-    match database.workers.get(name).and_then(|w| w.heartbeat_age_seconds) {
-        None => Finding::no(
-            KIND,
-            Reason::NoHeartbeat,
-            format!("{name} has not sent a heartbeat: the first comes 30 s after it has connected with its token"),
-        ),
-        Some(age) if age <= desired.times.heartbeat_stale_after.as_secs_f64() => Finding::yes(
-            KIND,
-            format!("last heartbeat of {name} {} ago", readable_duration(SignedDuration::from_secs(age as i64))),
-        ),
-        Some(age) => Finding::no(
-            KIND,
-            Reason::HeartbeatStale,
-            format!("last heartbeat of {name} {} ago", readable_duration(SignedDuration::from_secs(age as i64))),
-        ),
-    }
 }

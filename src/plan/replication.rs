@@ -4,12 +4,14 @@
 //! is asked for once per confirmed change and proven by a new postmaster start time. The slot is
 //! watched and never dropped.
 
+mod slot;
+
 use super::action::{Action, Held, Planned};
 use super::condition::{ConditionType, Finding, Reason};
 use super::desired::Desired;
-use super::observation::{DatabaseView, DeploymentStatus, Lookup, Observation, RailwayView, Seen, Slot};
-use super::state::{Failure, RestartRecord, SlotSample, State};
-use super::{backed_off, readable_bytes, readable_duration};
+use super::observation::{DatabaseView, DeploymentStatus, Lookup, Observation, RailwayView, Seen};
+use super::state::{Failure, RestartRecord, State};
+use super::{backed_off, readable_duration};
 use jiff::{SignedDuration, Timestamp};
 
 pub const PUBLICATION: &str = "task_runs_to_clickhouse_v1_publication";
@@ -17,12 +19,6 @@ pub const SLOT: &str = "task_runs_to_clickhouse_v1";
 
 /// Asking again after a restart that did not come; then a person must look.
 const MAX_RESTART_ASKS: u32 = 3;
-/// One sample a minute over six hours gives a steady growth rate.
-const SAMPLE_EVERY: SignedDuration = SignedDuration::from_secs(60);
-const SAMPLES: usize = 360;
-/// A slot that retains more than this is worth a warning even without a known volume size.
-const RETAINED_WARNING: i64 = 1 << 30;
-
 #[derive(Debug, Default)]
 pub struct Replication {
     pub findings: Vec<Finding>,
@@ -61,16 +57,7 @@ pub fn digest(state: &mut State, seen: &Observation) {
             state.restart = None;
         }
     }
-    if let Some(slot) = &db.slot {
-        let due = state.slot_samples.last().is_none_or(|s| seen.at.duration_since(s.at) >= SAMPLE_EVERY);
-        if due {
-            state.slot_samples.push(SlotSample { at: seen.at, retained_bytes: slot.retained_bytes });
-            let surplus = state.slot_samples.len().saturating_sub(SAMPLES);
-            state.slot_samples.drain(..surplus);
-        }
-    } else {
-        state.slot_samples.clear();
-    }
+    slot::digest(state, seen.at, db.slot.as_ref());
 }
 
 pub fn plan(desired: &Desired, state: &State, seen: &Observation) -> Replication {
@@ -96,7 +83,7 @@ pub fn plan(desired: &Desired, state: &State, seen: &Observation) -> Replication
     out.findings.push(identity);
     let publication = publication(state, seen.at, db, &mut out);
     out.findings.push(publication);
-    out.findings.push(slot(desired, state, db));
+    out.findings.push(slot::finding(desired, state, db));
     out
 }
 
@@ -359,66 +346,4 @@ fn standby(kind: ConditionType) -> Finding {
 fn not_owner(kind: ConditionType, db: &DatabaseView, what: &str) -> Finding {
     let message = format!("role {} does not own {what}: use the owner or a superuser in DATABASE_URL", db.role.name);
     Finding::no(kind, Reason::PrivilegeMissing, message)
-}
-
-/// Watches; only a lost slot makes the deployment unhealthy.
-fn slot(desired: &Desired, state: &State, db: &DatabaseView) -> Finding {
-    const KIND: ConditionType = ConditionType::ReplicationSlotHealthy;
-    let Some(slot) = &db.slot else {
-        if db.replication_slots_used >= db.max_replication_slots || db.wal_senders_used >= db.max_wal_senders {
-            let message = format!(
-                "slot {SLOT} does not exist and there is no room: {} of {} slots and {} of {} WAL senders are used",
-                db.replication_slots_used, db.max_replication_slots, db.wal_senders_used, db.max_wal_senders
-            );
-            return Finding::no(KIND, Reason::LimitTooLow, message).advisory();
-        }
-        let message = format!(
-            "slot {SLOT} does not exist; the webapp makes it when RUN_REPLICATION_ENABLED=1 and wal_level is logical \
-             (webapps up to 4.5.0 need a restart after that)"
-        );
-        return Finding::no(KIND, Reason::SlotMissing, message).advisory();
-    };
-    let retained = readable_bytes(slot.retained_bytes);
-    if slot.wal_status == "lost" {
-        let message = format!(
-            "slot {SLOT} is lost: replication cannot resume; drop the slot, restart the webapp, backfill the gap"
-        );
-        return Finding::no(KIND, Reason::SlotLost, message);
-    }
-    let forecast = forecast(desired, &state.slot_samples, slot);
-    if !slot.active {
-        let message = format!(
-            "nothing reads slot {SLOT}; it retains {retained} of WAL{forecast}: check that the webapp runs, restart it if it does"
-        );
-        return Finding::no(KIND, Reason::SlotInactive, message).advisory();
-    }
-    let over_volume =
-        desired.pg_volume_gb.is_some_and(|gb| slot.retained_bytes > (gb as i64).saturating_mul(1 << 30) / 2);
-    if over_volume || slot.retained_bytes > RETAINED_WARNING || slot.wal_status != "reserved" {
-        let message = format!("slot {SLOT} is read, yet retains {retained} of WAL ({}){forecast}", slot.wal_status);
-        return Finding::no(KIND, Reason::SlotRetainsWal, message).advisory();
-    }
-    Finding::yes(KIND, format!("slot {SLOT} is active and retains {retained}")).advisory()
-}
-
-/// Growth rate and when it fills the volume, as the end of a sentence.
-fn forecast(desired: &Desired, samples: &[SlotSample], slot: &Slot) -> String {
-    let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return String::new() };
-    let seconds = last.at.duration_since(first.at).as_secs_f64();
-    let grown = (last.retained_bytes - first.retained_bytes) as f64;
-    if seconds < SAMPLE_EVERY.as_secs_f64() || grown <= 0.0 {
-        return ", not growing".to_owned();
-    }
-    let rate = grown / seconds;
-    let mut text = format!(", growing by {} an hour", readable_bytes((rate * 3600.0) as i64));
-    let room = match (slot.safe_bytes, desired.pg_volume_gb) {
-        (Some(safe), _) => Some((safe, "the slot is invalidated")),
-        (None, Some(gb)) => Some(((gb as i64).saturating_mul(1 << 30) - slot.retained_bytes, "the volume is full")),
-        (None, None) => None,
-    };
-    if let Some((room, what)) = room {
-        let left = SignedDuration::from_secs((room.max(0) as f64 / rate).min(1e9) as i64);
-        text.push_str(&format!(", {what} in about {}", readable_duration(left)));
-    }
-    text
 }
