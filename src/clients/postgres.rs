@@ -42,29 +42,33 @@ impl Reader {
 
     /// Everything that a cycle needs of the database, read in one read-only session.
     pub async fn look(&self) -> Result<DatabaseView, ClientError> {
-        self.seam.reach(|| Point::Before("look at the database".into())).await;
-        let looked = within(LOOK_TIMEOUT, "look at the database", async {
-            let mut connection = self.connect(true).await?;
-            let view = look::look(&mut connection).await.map_err(|e| failed("look at the database", &e))?;
-            let _ = connection.close().await;
-            Ok(view)
-        })
-        .await;
-        self.seam.reach(|| Point::After("look at the database".into())).await;
-        looked
+        self.session("look at the database", true, look::look).await
     }
 
     /// Whether this worker's heartbeat is at most this old: the cheap look of a disabled controller.
     /// `None` when it never sent one.
     pub async fn heartbeat_age(&self, worker: &str) -> Result<Option<f64>, ClientError> {
-        within(LOOK_TIMEOUT, "read the heartbeat", async {
-            let mut connection = self.connect(true).await?;
-            let age =
-                look::heartbeat_age(&mut connection, worker).await.map_err(|e| failed("read the heartbeat", &e))?;
+        self.session("read the heartbeat", true, async |c| look::heartbeat_age(c, worker).await).await
+    }
+
+    /// One piece of work on a connection of its own, with a deadline over all of it.
+    async fn session<T>(
+        &self,
+        what: &str,
+        read_only: bool,
+        work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> Result<T, ClientError> {
+        self.seam.reach(|| Point::Before(what.to_owned())).await;
+        let done = within(LOOK_TIMEOUT, what, async {
+            let mut connection = self.connect(read_only).await?;
+            let result = work(&mut connection).await.map_err(|e| failed(what, &e))?;
+            // The work is done; a farewell that fails changes nothing.
             let _ = connection.close().await;
-            Ok(age)
+            Ok(result)
         })
-        .await
+        .await;
+        self.seam.reach(|| Point::After(what.to_owned())).await;
+        done
     }
 
     async fn connect(&self, read_only: bool) -> Result<PgConnection, ClientError> {
@@ -131,40 +135,20 @@ impl Writer {
 
     /// Replaces a worker group's token hash, if it still is the one that was seen. False: it moved.
     pub async fn rotate_token(&self, group_id: &str, old_hash: &str, new_hash: &str) -> Result<bool, ClientError> {
-        const WHAT: &str = "rotate the worker token";
-        self.reader.seam.reach(|| Point::Before(WHAT.into())).await;
-        let rotated = within(LOOK_TIMEOUT, WHAT, async {
-            let mut connection = self.reader.connect(false).await?;
-            let done = sqlx::query(
-                "update \"WorkerGroupToken\" t set \"tokenHash\" = $3, \"updatedAt\" = now() at time zone 'utc' \
-                 from \"WorkerInstanceGroup\" g \
-                 where g.id = $1 and t.id = g.\"tokenId\" and t.\"tokenHash\" = $2",
-            )
-            .bind(group_id)
-            .bind(old_hash)
-            .bind(new_hash)
-            .execute(&mut connection)
+        const SQL: &str = "update \"WorkerGroupToken\" t \
+             set \"tokenHash\" = $3, \"updatedAt\" = now() at time zone 'utc' \
+             from \"WorkerInstanceGroup\" g \
+             where g.id = $1 and t.id = g.\"tokenId\" and t.\"tokenHash\" = $2";
+        self.reader
+            .session("rotate the worker token", false, async |c| {
+                let done = sqlx::query(SQL).bind(group_id).bind(old_hash).bind(new_hash).execute(c).await?;
+                Ok(done.rows_affected() == 1)
+            })
             .await
-            .map_err(|e| failed(WHAT, &e))?;
-            let _ = connection.close().await;
-            Ok(done.rows_affected() == 1)
-        })
-        .await;
-        self.reader.seam.reach(|| Point::After(WHAT.into())).await;
-        rotated
     }
 
     async fn change(&self, what: &str, sql: &str) -> Result<(), ClientError> {
-        self.reader.seam.reach(|| Point::Before(what.to_owned())).await;
-        let changed = within(LOOK_TIMEOUT, what, async {
-            let mut connection = self.reader.connect(false).await?;
-            connection.execute(AssertSqlSafe(sql.to_owned())).await.map_err(|e| failed(what, &e))?;
-            let _ = connection.close().await;
-            Ok(())
-        })
-        .await;
-        self.reader.seam.reach(|| Point::After(what.to_owned())).await;
-        changed
+        self.reader.session(what, false, async |c| c.execute(AssertSqlSafe(sql.to_owned())).await.map(|_| ())).await
     }
 }
 

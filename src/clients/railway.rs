@@ -157,14 +157,14 @@ impl Reader {
             let page: wire::Observe = self.query("observe Railway", "Observe", OBSERVE, &variables).await?;
             result.webapp = page.webapp.or(result.webapp);
             result.registry = page.registry.or(result.registry);
-            let next = page.environment.service_instances.next(after.as_deref());
+            let next = page.environment.service_instances.next(after.as_deref()).map_err(|_| cut_short())?;
             result.services.extend(page.environment.service_instances.nodes());
             match next {
                 Some(cursor) => after = Some(cursor),
                 None => return Ok(result),
             }
         }
-        Ok(result)
+        Err(cut_short())
     }
 
     /// Every deployment of a service in the environment, newest first.
@@ -184,15 +184,17 @@ impl Reader {
             });
             let page: wire::Deployments =
                 self.query("list deployments", "Deployments", DEPLOYMENTS, &variables).await?;
-            let next = page.deployments.next(after.as_deref());
+            let next = page.deployments.next(after.as_deref()).map_err(|_| cut_short())?;
             all.extend(page.deployments.nodes().map(wire::DeploymentNode::reference));
             match next {
                 Some(cursor) => after = Some(cursor),
-                None => break,
+                None => {
+                    all.sort_by_key(|d| std::cmp::Reverse(d.created_at));
+                    return Ok(all);
+                }
             }
         }
-        all.sort_by_key(|d| std::cmp::Reverse(d.created_at));
-        Ok(all)
+        Err(cut_short())
     }
 
     /// Reads one page of a deployment's logs into the harvest; a page without the prefix is never parsed.
@@ -281,6 +283,12 @@ impl Writer {
             }),
         }
     }
+}
+
+/// A list that was not read to its end must not look complete.
+fn cut_short() -> ClientError {
+    let message = format!("a list does not end within {MAX_PAGES} pages, or its cursor does not advance");
+    ClientError::NoAnswer { provider: PROVIDER, message }
 }
 
 fn parse<T: DeserializeOwned>(what: &str, answer: &Answer) -> Result<T, ClientError> {

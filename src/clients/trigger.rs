@@ -6,7 +6,7 @@
 use super::budget::Budget;
 use super::error::ClientError;
 use super::http::Http;
-use super::seam::Seam;
+use super::seam::{Point, Seam};
 use crate::plan::observation::{Health, Probe};
 use crate::plan::secret::Secret;
 use reqwest::header::HeaderMap;
@@ -32,7 +32,7 @@ impl Trigger {
     pub async fn health(&self, ip: &str) -> Health {
         let url = format!("http://{ip}:{}/health", crate::plan::firewall::HEALTH_PORT);
         let request = self.http.client().get(url).header("connection", "close");
-        match request.send().await {
+        match self.send("look at the supervisor", request).await {
             Ok(answer) if answer.status() == 200 => Health::Ok,
             Ok(answer) => Health::Failed(format!("answered {}", answer.status().as_u16())),
             Err(e) if e.is_timeout() => Health::Failed("no answer within 5 s".into()),
@@ -51,12 +51,20 @@ impl Trigger {
             .header("x-trigger-worker-instance-name", PROBE_NAME)
             .header("x-trigger-worker-managed-secret", managed_secret.expose())
             .json(&serde_json::json!({}));
-        match request.send().await.map(|answer| answer.status().as_u16()) {
+        match self.send("ask the webapp", request).await.map(|answer| answer.status().as_u16()) {
             Ok(200 | 400) => Probe::Accepted,
             Ok(401 | 403) => Probe::Rejected,
             Ok(status) => Probe::Unreachable(format!("it answered {status}")),
             Err(e) if e.is_timeout() => Probe::Unreachable("no answer within 5 s".into()),
             Err(_) => Probe::Unreachable("the connection failed".into()),
         }
+    }
+
+    /// Not through `Http::send`: here every answer is a finding, and none is an error.
+    async fn send(&self, what: &str, request: reqwest::RequestBuilder) -> reqwest::Result<reqwest::Response> {
+        self.http.seam().reach(|| Point::Before(what.to_owned())).await;
+        let answer = request.send().await;
+        self.http.seam().reach(|| Point::After(what.to_owned())).await;
+        answer
     }
 }

@@ -156,7 +156,6 @@ pub enum IntentKind {
     CreateDroplet { name: String, id: Option<u64> },
     DeleteDroplet { id: u64 },
     RebootDroplet { id: u64 },
-    RestartPostgres { started_at: Timestamp },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

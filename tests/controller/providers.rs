@@ -19,6 +19,7 @@ async fn no_kind_of_railways_bad_answers_leads_to_an_action() {
         Trouble::ErrorsBefore,
         Trouble::ErrorsAfter,
         Trouble::PartialData,
+        Trouble::StuckCursor,
         Trouble::TooManyRequests { retry_after },
         Trouble::Cloudflare1015,
         Trouble::BadGateway,

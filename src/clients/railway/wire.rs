@@ -29,6 +29,9 @@ pub struct Connection<T> {
     page_info: Option<PageInfo>,
 }
 
+/// The cursor does not advance.
+pub struct StuckCursor;
+
 #[derive(Deserialize)]
 struct Edge<T> {
     node: T,
@@ -42,10 +45,15 @@ struct PageInfo {
 }
 
 impl<T> Connection<T> {
-    /// The next cursor; none when it would not advance.
-    pub fn next(&self, after: Option<&str>) -> Option<String> {
-        let info = self.page_info.as_ref().filter(|info| info.has_next_page)?;
-        info.end_cursor.clone().filter(|cursor| Some(cursor.as_str()) != after)
+    /// The next cursor; none at the end. A list that claims more and does not go on is no list.
+    pub fn next(&self, after: Option<&str>) -> Result<Option<String>, StuckCursor> {
+        match &self.page_info {
+            Some(PageInfo { has_next_page: true, end_cursor }) => match end_cursor {
+                Some(cursor) if Some(cursor.as_str()) != after => Ok(Some(cursor.clone())),
+                _ => Err(StuckCursor),
+            },
+            _ => Ok(None),
+        }
     }
 
     pub fn nodes(self) -> impl Iterator<Item = T> {
