@@ -218,7 +218,7 @@ impl Cluster {
         let mut command = self.program("postgres");
         command.arg("-D").arg(self.data()).args(&self.options.extra_command_line);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        // SIGQUIT is PostgreSQL's immediate shutdown: its helpers go with it.
+        // SIGQUIT is PostgreSQL's immediate shutdown: its children go with it.
         let server = child::spawn(command, libc::SIGQUIT)?;
         *self.server() = Some(server);
         self.wait_until_ready().await
