@@ -130,6 +130,7 @@ impl Config {
         .flatten()
         .cloned()
         .collect();
+        secrets.extend(self.desired.registry_login.as_ref().map(|login| login.password.clone()));
         if let Some(url) = self.database_url.as_ref().and_then(|u| url::Url::parse(u.expose()).ok())
             && let Some(password) = url.password()
         {
@@ -151,6 +152,12 @@ fn desired(raw: &source::Raw, p: &mut Parser) -> Desired {
         ssh_keys: p.ssh_keys("SUPERVISOR_SSH_KEYS", &raw.supervisor_ssh_keys),
         health_sources: p.addresses("SUPERVISOR_HEALTH_SOURCES", &raw.supervisor_health_sources),
         trigger_version: p.image_tag("TRIGGER_VERSION", &raw.trigger_version),
+        registry_login: p.login(
+            "DOCKER_REGISTRY_USERNAME",
+            &raw.docker_registry_username,
+            "DOCKER_REGISTRY_PASSWORD",
+            &raw.docker_registry_password,
+        ),
         manual_token: p.worker_token("TRIGGER_WORKER_TOKEN", &raw.trigger_worker_token),
         managed_secret: p.secret("MANAGED_WORKER_SECRET", &raw.managed_worker_secret),
         rotate_lost_token: p.boolean("ROTATE_LOST_TOKEN", &raw.rotate_lost_token),
@@ -185,6 +192,14 @@ fn desired(raw: &source::Raw, p: &mut Parser) -> Desired {
             restart_deadline: p.duration("RESTART_DEADLINE", &raw.restart_deadline, "1s", "6h"),
         },
     }
+}
+
+/// Only LISTEN_ADDR, wherever it is set: for the health check, which must not fail because of
+/// another variable. `None` when it is no address.
+pub fn listen_addr() -> Option<SocketAddr> {
+    let mut source = Source::from_process();
+    source.read_env_file(&mut Vec::new());
+    source.raw().ok()?.listen_addr?.trim().parse().ok()
 }
 
 /// Whether a URL points to this machine: then no proxy is used for it.

@@ -22,6 +22,11 @@ fn main() -> ExitCode {
         }
     };
     let command = cli.command.unwrap_or(Command::Run);
+    if !matches!(command, Command::Run | Command::Sandbox { .. } | Command::SandboxDroplet { .. }) {
+        // `status | head` ends quietly, as other tools do. The daemon must not die of a closed socket.
+        // SAFETY: sets a disposition of this process before any other thread runs.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -279,9 +279,12 @@ async fn doctor_names_the_one_thing_that_is_wrong_and_its_fix() {
             world.assert_silent(&ended);
         }
     }
-    // Tried by its other usual names, and told.
-    let other = one("DB_SERVICE_NAME", "Postgress").run(&["doctor"]).await.expect_code(0);
-    other.expect_text("DB_SERVICE_NAME: none is named Postgress; took service Postgres");
+    // A name that somebody chose is never replaced by a guess: a restart would hit the wrong database.
+    let wrong = one("DB_SERVICE_NAME", "Postgress").run(&["doctor"]).await.expect_code(1);
+    wrong.expect_text("BAD DB_SERVICE_NAME: no service named Postgress");
+    // A usual one is tried by its other usual spellings, and told.
+    let other = one("DB_SERVICE_NAME", "PostgreSQL").run(&["doctor"]).await.expect_code(0);
+    other.expect_text("DB_SERVICE_NAME: none is named PostgreSQL; took service Postgres");
 
     world.sandbox.digitalocean.add_droplet("foreign", &[]).expect("a droplet");
     assert_eq!(world.sandbox.digitalocean.droplets().len(), 1, "doctor made nothing");
@@ -451,7 +454,7 @@ async fn a_deployment_from_plan_to_destroy() {
     assert!(!ocean.tags().contains(&tag));
     run(&["destroy", "--yes"], 0).await.expect_text("nothing of ours exists");
 
-    let reset = run(&["reset"], 0).await.expect_text("the state was set aside as");
+    let reset = run(&["reset"], 0).await.expect_text("set aside as");
     assert!(!world.state_file().exists());
     let aside = reset.out.split_whitespace().find(|w| w.contains(".reset-")).expect("a path");
     assert_eq!(std::fs::metadata(aside).expect("kept").permissions().mode() & 0o777, 0o600);

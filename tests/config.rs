@@ -134,11 +134,13 @@ fn debug_output_shows_no_secret() {
         ("TRIGGER_WORKER_TOKEN", TOKEN),
         ("MANAGED_WORKER_SECRET", "can4ry-managed"),
         ("API_TOKEN", "can4ry-api"),
+        ("DOCKER_REGISTRY_USERNAME", "puller"),
+        ("DOCKER_REGISTRY_PASSWORD", "can4ry-registry"),
     ]);
     let text = format!("{config:?} {config:#?}");
     assert!(!text.contains("can4ry") && !text.contains("tr_wgt_"), "{text}");
-    assert_eq!(VARIABLES.iter().filter(|v| v.secret).count(), 7, "the list above has every secret");
-    assert_eq!(config.effective.iter().filter(|e| e.shown == "set").count(), 7);
+    assert_eq!(VARIABLES.iter().filter(|v| v.secret).count(), 8, "the list above has every secret");
+    assert_eq!(config.effective.iter().filter(|e| e.shown == "set").count(), 8);
 }
 
 /// The predecessor's defect 23.
@@ -163,7 +165,11 @@ fn every_secret_can_come_from_a_file_without_its_trailing_newline() {
         for end in ["", "\n", "\r\n"] {
             let path = file(&folder, variable.name, &format!("{value}{end}"));
             let required = pairs(&[]).into_iter().filter(|(n, _)| n != variable.name);
-            let config = Config::from_pairs(required.chain([(format!("{}_FILE", variable.name), path.clone())]))
+            // A password needs its user.
+            let user = ("DOCKER_REGISTRY_USERNAME".to_owned(), "puller".to_owned());
+            let user = (variable.name == "DOCKER_REGISTRY_PASSWORD").then_some(user);
+            let set = [(format!("{}_FILE", variable.name), path.clone())];
+            let config = Config::from_pairs(required.chain(set).chain(user))
                 .unwrap_or_else(|e| panic!("{}: {e}", variable.name));
             assert!(config.secrets().iter().any(|s| s.expose() == value), "{}", variable.name);
             let origin = config.effective.iter().find(|e| e.name == variable.name).map(|e| e.origin.clone());
@@ -383,6 +389,15 @@ fn a_moving_image_tag_is_refused() {
     for value in ["latest", "v4-beta", "v4.0", "4.0.0", "v4.0.0;x", "v4.0.0-"] {
         assert!(!accepts("TRIGGER_VERSION", value), "{value}");
     }
+}
+
+/// Half a login pulls nothing.
+#[test]
+fn a_registry_login_needs_both_its_halves() {
+    let half = errors(&[("DOCKER_REGISTRY_USERNAME", "puller")]);
+    assert_eq!(half, "DOCKER_REGISTRY_PASSWORD is required when DOCKER_REGISTRY_USERNAME is set");
+    let half = errors(&[("DOCKER_REGISTRY_PASSWORD", "can4ry")]);
+    assert_eq!(half, "DOCKER_REGISTRY_USERNAME is required when DOCKER_REGISTRY_PASSWORD is set");
 }
 
 /// In a process of its own, because the environment belongs to the whole process.

@@ -10,6 +10,7 @@ use ops_controller::controller::status::{Status, why};
 use ops_controller::controller::store::{Lock, StoreError};
 use ops_controller::plan::action::Outcome;
 use ops_controller::plan::mode::{self, Shown};
+use ops_controller::plan::state::IntentKind;
 use ops_controller::telemetry::{self, redact_text};
 use std::io::BufRead;
 use std::sync::Arc;
@@ -109,15 +110,17 @@ pub async fn reset() -> u8 {
         Err(code) => return code,
     };
     match local::store(&config).reset(Timestamp::now()) {
-        Ok(Some(aside)) => {
-            println!(
-                "the state was set aside as {} (it may hold a worker token: delete it when it is not needed)",
-                aside.display()
-            );
+        Ok(aside) if aside.is_empty() => {
+            println!("there is no state at {}", config.state_file.display());
             DONE
         }
-        Ok(None) => {
-            println!("there is no state at {}", config.state_file.display());
+        Ok(aside) => {
+            for path in aside {
+                println!(
+                    "set aside as {} (it may hold a worker token: delete it when it is not needed)",
+                    path.display()
+                );
+            }
             DONE
         }
         Err(error) => failed(&error),
@@ -141,6 +144,10 @@ pub async fn destroy(yes: bool) -> u8 {
         Ok(inventory) => inventory,
         Err(error) => return failed(&error),
     };
+    if let Err(why) = no_open_create(&config, &inventory) {
+        eprintln!("{why}");
+        return TRY_LATER;
+    }
     if inventory.is_empty() {
         println!("nothing of ours exists (tag {})", config.desired.identity_tag());
         return DONE;
@@ -162,6 +169,27 @@ pub async fn destroy(yes: bool) -> u8 {
             DONE
         }
         Err(error) => failed(&error),
+    }
+}
+
+/// A create whose outcome is open may still become a droplet, which would then bill unseen.
+fn no_open_create(config: &Config, inventory: &teardown::Inventory) -> Result<(), String> {
+    let now = Timestamp::now();
+    let Ok((state, _)) = local::store(config).load(&config.desired.identity_tag(), now) else { return Ok(()) };
+    let settle = jiff::SignedDuration::try_from(config.desired.times.create_settle).unwrap_or_default();
+    let open = state.intents.iter().find_map(|intent| match &intent.what {
+        IntentKind::CreateDroplet { name, .. }
+            if now.duration_since(intent.at) < settle && !inventory.droplets.iter().any(|d| d.name == *name) =>
+        {
+            Some((name, intent.at))
+        }
+        _ => None,
+    });
+    match open {
+        Some((name, at)) => Err(format!(
+            "the create of droplet {name} was sent at {at} and is not settled: it could appear after the teardown; try again after CREATE_SETTLE"
+        )),
+        None => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@ use ops_controller::clients::Seam;
 use ops_controller::config::{Config, ConfigError};
 use ops_controller::controller::daemon::{Controls, Daemon, Request};
 use ops_controller::controller::store::Store;
-use ops_controller::http::{self, Writes};
+use ops_controller::http::{self, Access, Writes};
 use ops_controller::telemetry::{self, Telemetry, metrics};
 use std::os::unix::fs::PermissionsExt;
 use tokio::net::{TcpListener, UnixListener};
@@ -38,15 +38,18 @@ pub async fn serve(
         }
     };
     let address = listener.local_addr().unwrap_or(config.listen_addr);
+    let access = Access::from(writes(&config));
+    let renewed = access.clone();
     let reload = move || {
         let config = reload()?;
+        renewed.set(writes(&config));
         // A level that cannot be parsed was refused with the configuration.
         let _ = telemetry.set_level(&config.log_level);
         Ok(config)
     };
     let daemon = Daemon::new(config.clone(), reload, Seam::default());
     let controls = daemon.controls();
-    let routes = http::router(controls.clone(), Some(metrics::install()), writes(&config));
+    let routes = http::router(controls.clone(), Some(metrics::install()), access);
     let server = tokio::spawn(http::serve(listener, routes, controls.clone()));
     tokio::spawn(signals(controls.clone()));
     tracing::info!(

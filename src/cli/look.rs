@@ -214,10 +214,7 @@ pub fn config() -> u8 {
 }
 
 pub async fn healthcheck() -> u8 {
-    // Only the address is needed: a container must not look sick because of another variable.
-    let address = std::env::var("LISTEN_ADDR").ok().filter(|a| !a.is_empty());
-    let address = address.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-    let Ok(mut address) = address.parse::<std::net::SocketAddr>() else {
+    let Some(mut address) = ops_controller::config::listen_addr() else {
         eprintln!("LISTEN_ADDR must be an address and port such as 127.0.0.1:8080");
         return super::CONFIGURATION;
     };

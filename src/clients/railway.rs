@@ -68,8 +68,6 @@ pub struct Writer {
 pub struct DeploymentRef {
     pub id: String,
     pub created_at: Timestamp,
-    /// Its logs grow no more.
-    pub ended: bool,
 }
 
 /// What one page of logs brought.
@@ -273,7 +271,7 @@ impl Writer {
         let what = "restart deployment";
         let variables = json!({ "id": deployment_id });
         let answer = self.reader.post(what, "DeploymentRestart", RESTART, &variables).await?;
-        let done: wire::Restarted = parse(what, &answer)?;
+        let done: wire::Restarted = parse(what, &answer).map_err(undecided)?;
         match done.deployment_restart {
             true => Ok(answer.request_id),
             false => Err(ClientError::Refused {
@@ -282,6 +280,14 @@ impl Writer {
                 message: "the restart was not accepted".into(),
             }),
         }
+    }
+}
+
+/// For a mutation: a sentence that we do not know may have come before or after the change.
+fn undecided(error: ClientError) -> ClientError {
+    match error {
+        ClientError::Refused { provider, message, .. } => ClientError::NoAnswer { provider, message },
+        error => error,
     }
 }
 

@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// The platform's answers are a line; more is somebody else's page.
+const LARGEST_ANSWER: usize = 4096;
 /// One name for all probes: each new name would leave a row in the webapp's database.
 const PROBE_NAME: &str = "ops-controller-probe";
 
@@ -51,10 +53,8 @@ impl Trigger {
             .header("x-trigger-worker-instance-name", PROBE_NAME)
             .header("x-trigger-worker-managed-secret", managed_secret.expose())
             .json(&serde_json::json!({}));
-        match self.send("ask the webapp", request).await.map(|answer| answer.status().as_u16()) {
-            Ok(200 | 400) => Probe::Accepted,
-            Ok(401 | 403) => Probe::Rejected,
-            Ok(status) => Probe::Unreachable(format!("it answered {status}")),
+        match self.send("ask the webapp", request).await {
+            Ok(answer) => verdict(answer).await,
             Err(e) if e.is_timeout() => Probe::Unreachable("no answer within 5 s".into()),
             Err(_) => Probe::Unreachable("the connection failed".into()),
         }
@@ -66,5 +66,27 @@ impl Trigger {
         let answer = request.send().await;
         self.http.seam().reach(|| Point::After(what.to_owned())).await;
         answer
+    }
+}
+
+/// Only the platform's own answers count: any web server may answer 200 or 400 to a POST, and a
+/// token must not be called accepted by a stranger.
+async fn verdict(mut answer: reqwest::Response) -> Probe {
+    let status = answer.status().as_u16();
+    let mut body = Vec::new();
+    while body.len() < LARGEST_ANSWER
+        && let Ok(Some(chunk)) = answer.chunk().await
+    {
+        body.extend_from_slice(&chunk);
+    }
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    let error = body.get("error").and_then(|e| e.as_str()).unwrap_or_default();
+    let connected =
+        body.get("ok").and_then(serde_json::Value::as_bool) == Some(true) && body.get("workerGroup").is_some();
+    match status {
+        400 if error == "Body Error" => Probe::Accepted,
+        200 if connected => Probe::Accepted,
+        401 if error.contains("worker token") => Probe::Rejected,
+        status => Probe::Unreachable(format!("it answered {status}, and not as Trigger.dev does")),
     }
 }

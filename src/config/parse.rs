@@ -2,6 +2,7 @@
 //! repeats what was given.
 
 use super::LogFormat;
+use crate::plan::desired::RegistryLogin;
 use crate::plan::secret::Secret;
 use crate::plan::token::is_token;
 use std::net::{IpAddr, SocketAddr};
@@ -119,6 +120,25 @@ impl Parser {
             self.error(name, "must be tr_wgt_ followed by 40 letters or digits");
         }
         Some(Secret::new(token))
+    }
+
+    /// A user and a password, or neither: half a login is none.
+    pub fn login(&mut self, user: &str, name: &Text, secret: &str, password: &Text) -> Option<RegistryLogin> {
+        match (name, password) {
+            (None, None) => None,
+            (Some(_), Some(_)) => Some(RegistryLogin {
+                username: self.text(user, name),
+                password: self.required_secret(secret, password)?,
+            }),
+            (Some(_), None) => {
+                self.error(secret, &format!("is required when {user} is set"));
+                None
+            }
+            (None, Some(_)) => {
+                self.error(user, &format!("is required when {secret} is set"));
+                None
+            }
+        }
     }
 
     pub fn boolean(&mut self, name: &str, text: &Text) -> bool {

@@ -58,6 +58,8 @@ pub struct Raw {
     pub db_service_name: Option<String>,
     pub webapp_service_name: Option<String>,
     pub registry_service_name: Option<String>,
+    pub docker_registry_username: Option<String>,
+    pub docker_registry_password: Option<String>,
     pub trigger_version: Option<String>,
     pub trigger_worker_token: Option<String>,
     pub managed_worker_secret: Option<String>,

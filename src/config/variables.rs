@@ -35,6 +35,8 @@ pub const VARIABLES: &[Variable] = &[
     variable("DB_SERVICE_NAME", Some("Postgres"), "Railway service of that database"),
     variable("WEBAPP_SERVICE_NAME", Some("trigger.dev"), "Railway service of the webapp"),
     variable("REGISTRY_SERVICE_NAME", Some("registry"), "Railway service of the image registry, if any"),
+    variable("DOCKER_REGISTRY_USERNAME", None, "user for that registry, where it asks for one"),
+    secret("DOCKER_REGISTRY_PASSWORD", "password for that registry"),
     variable("TRIGGER_VERSION", Some("v4.0.0"), "tag of the supervisor image"),
     secret("TRIGGER_WORKER_TOKEN", "worker token, instead of searching the logs"),
     secret("MANAGED_WORKER_SECRET", "only when the webapp's variable is sealed"),

@@ -145,6 +145,7 @@ async fn database(config: &Config, readers: &Readers) -> Vec<Check> {
         }
         Some(groups) => Check::ok("worker group", groups[0].name.clone()),
     });
+    checks.extend(manual_token(config, &view));
     checks
 }
 
@@ -191,6 +192,19 @@ fn pooled(config: &Config) -> Option<&'static str> {
         return Some("the host is named like a connection pooler");
     }
     url.query_pairs().any(|(name, _)| name == "pgbouncer").then_some("pgbouncer= is for a connection pooler")
+}
+
+/// A token given by hand must be one that the database knows.
+fn manual_token(config: &Config, view: &DatabaseView) -> Option<Check> {
+    const WHAT: &str = "TRIGGER_WORKER_TOKEN";
+    let (token, groups) = (config.desired.manual_token.as_ref()?, view.worker_groups.as_ref()?);
+    Some(match crate::plan::token::known_group(groups, token) {
+        Some(group) => Check::ok(WHAT, format!("known to the database, worker group {}", group.name)),
+        None => Check::bad(
+            WHAT,
+            "the database does not know this token: correct it, or unset it to search the webapp's logs",
+        ),
+    })
 }
 
 fn privileges(view: &DatabaseView) -> Vec<Check> {

@@ -18,10 +18,10 @@ use crate::config::Config;
 use crate::plan::action::Planned;
 use crate::plan::condition::{Condition, healthy, settle};
 use crate::plan::desired::Desired;
-use crate::plan::droplets::{View, views};
+use crate::plan::droplets::{self, View, views};
 use crate::plan::mode::{self, CheapLook, Shown};
 use crate::plan::observation::{Health, Observation};
-use crate::plan::state::{Mode, State};
+use crate::plan::state::{Mode, State, Watched};
 use crate::plan::{self, Plan};
 use crate::telemetry;
 use apply::Applier;
@@ -58,6 +58,8 @@ pub struct Controller {
     memory: Memory,
     /// When something last changed: an action was taken, or a condition turned.
     moved_at: Timestamp,
+    /// This process has looked at least once.
+    looked: bool,
     status: watch::Sender<Arc<Status>>,
     /// Stops between two actions, never within one.
     stop: CancellationToken,
@@ -95,6 +97,7 @@ impl Controller {
             state,
             memory: Memory::default(),
             moved_at: Timestamp::now(),
+            looked: false,
             status,
             stop,
             seam,
@@ -188,6 +191,7 @@ impl Controller {
         let next = self.next(&plan, may_change, at);
         report::cycle(&self.state, &before, &cycle, &plan, healthy, mode::shown(desired, &self.state));
         // What was seen is told even when it cannot be remembered.
+        self.looked = true;
         let mut status = Status { healthy, held: plan.held, droplet, ..self.base_status(Some(next)) };
         if let Err(error) = &saved {
             let warning = format!("the state could not be saved, and nothing is changed until it can be: {error}");
@@ -303,12 +307,15 @@ impl Controller {
         let stale = times.heartbeat_stale_after.as_secs_f64();
         let look = match (&health, &heartbeat) {
             (_, Err(_)) => CheapLook::Unknown,
+            // Dated in the future: the clocks differ, and the age says nothing.
+            (_, Ok(Some(age))) if *age < -stale => CheapLook::Unknown,
             (_, Ok(Some(age))) if *age <= stale => CheapLook::Alive,
             (Health::Failed(_), Ok(_)) => CheapLook::Dead,
             // It answers and sends no heartbeats: the webapp may be down, which is not its fault; but a
             // full cycle can tell.
             (Health::Ok, Ok(_)) => CheapLook::Dead,
         };
+        self.note_cheap_look(desired, &watched, &health, heartbeat.as_ref().ok().copied());
         let woken = mode::cheap_look(desired, &mut self.state, look);
         tracing::info!(droplet = watched.name, ?look, woken, "disabled: looked at the supervisor");
         self.save().await?;
@@ -322,6 +329,27 @@ impl Controller {
         Ok(next)
     }
 
+    /// What a disabled controller says stays true: the two conditions that it still looks at.
+    fn note_cheap_look(
+        &mut self,
+        desired: &Desired,
+        watched: &Watched,
+        health: &Health,
+        heartbeat: Option<Option<f64>>,
+    ) {
+        let now = Timestamp::now();
+        let findings = droplets::cheap_findings(desired, &watched.name, health, heartbeat);
+        for condition in settle(findings, &self.state.conditions, now) {
+            self.state.conditions.retain(|c| c.kind != condition.kind);
+            self.state.conditions.push(condition);
+        }
+        self.state.conditions.sort_by_key(|c| c.kind);
+        self.looked = true;
+        telemetry::metrics::set_conditions(&self.state.conditions);
+        telemetry::metrics::set_health(healthy(&self.state.conditions), self.state.healthy_cycles);
+        telemetry::metrics::set_mode(mode::shown(desired, &self.state));
+    }
+
     /// Publishes a change of mode without a cycle; what the last cycle saw stays.
     fn publish(&mut self, cycle: Option<Cycle>, next: Option<Next>) {
         let last = self.status.borrow().clone();
@@ -329,8 +357,15 @@ impl Controller {
         status.cycle = cycle.or_else(|| last.cycle.clone());
         status.held.clone_from(&last.held);
         status.droplet.clone_from(&last.droplet);
-        // What was proven before disabling still is what is known; a resumed one must prove itself anew.
-        status.healthy = last.healthy && status.mode == last.mode;
+        if let (None, Mode::Disabled { droplet: Some(watched), .. }) = (&status.droplet, &self.state.mode) {
+            status.droplet = Some(DropletStatus {
+                id: watched.id,
+                name: watched.name.clone(),
+                ip: Some(watched.ip.clone()),
+                size: watched.size.clone(),
+                price_monthly: None,
+            });
+        }
         self.status.send_replace(Arc::new(status));
     }
 
@@ -343,6 +378,8 @@ impl Controller {
             Mode::Active => None,
         };
         Status {
+            // What an earlier process saw is no look of ours.
+            healthy: self.looked && healthy(&self.state.conditions),
             mode_reason,
             healthy_cycles: self.state.healthy_cycles,
             conditions: self.state.conditions.clone(),

@@ -8,6 +8,7 @@ use crate::clients::{ClientError, Readers};
 use crate::plan::configuration::{self, Configuration};
 use crate::plan::desired::Desired;
 use crate::plan::observation::{Account, Droplet, Firewall, Health, Observation, Probe, RailwayView, Seen, Size};
+use crate::plan::secret::Secret;
 use crate::plan::state::{IntentKind, State};
 use crate::plan::token::{self, Standing};
 use futures_util::future::join_all;
@@ -220,5 +221,7 @@ async fn search(
         return None;
     }
     let webapp = seen.railway.known()?.webapp.found()?.id.clone();
-    Some(search::run(&readers.railway, &webapp, &state.search).await)
+    let groups = seen.database.known().and_then(|d| d.worker_groups.as_deref()).unwrap_or_default();
+    let is_known = |token: &Secret| token::known_group(groups, token).is_some();
+    Some(search::run(&readers.railway, &webapp, &state.search, is_known).await)
 }

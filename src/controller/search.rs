@@ -9,16 +9,26 @@ use crate::clients::ClientError;
 use crate::clients::railway::{DeploymentRef, LOG_PAGE, Reader};
 use crate::plan::logs::Harvest;
 use crate::plan::observation::Search;
+use crate::plan::secret::Secret;
 use crate::plan::state::SearchState;
 use jiff::SignedDuration;
+use std::time::{Duration, Instant};
 
 /// Log requests in one cycle: a search must not eat the hour's budget.
 const REQUESTS_PER_CYCLE: usize = 25;
+/// A slow Railway must not keep the cycle from healing the rest.
+const TIME_PER_CYCLE: Duration = Duration::from_secs(30);
 /// Pages of one window; a webapp that prints more than this within an hour is read in part.
 const PAGES: usize = 5;
 /// The bootstrap prints at the server's start, which migrations can delay.
 const BOOT_WINDOW: SignedDuration = SignedDuration::from_mins(60);
 const FILTER: &str = "\"tr_wgt_\"";
+
+/// How much of a window was read.
+enum Read {
+    Whole,
+    InPart,
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pass {
@@ -37,7 +47,13 @@ impl Pass {
 }
 
 /// Goes on where the state says the last cycle stopped.
-pub async fn run(railway: &Reader, webapp_id: &str, before: &SearchState) -> Search {
+pub async fn run(
+    railway: &Reader,
+    webapp_id: &str,
+    before: &SearchState,
+    is_known: impl Fn(&Secret) -> bool,
+) -> Search {
+    let begun = Instant::now();
     // A search that had finished begins anew.
     let searched = if before.finished_at.is_some() { Vec::new() } else { before.windows.clone() };
     let mut search = Search { searched, ..Search::default() };
@@ -54,15 +70,16 @@ pub async fn run(railway: &Reader, webapp_id: &str, before: &SearchState) -> Sea
     for pass in [Pass::Filtered, Pass::BootWindow] {
         for deployment in &deployments {
             let window = pass.window(&deployment.id);
-            if search.searched.contains(&window) {
+            if search.searched.iter().any(|done| done.starts_with(&window)) {
                 continue;
             }
-            if left == 0 {
+            if left == 0 || begun.elapsed() > TIME_PER_CYCLE {
                 search.found = harvest.tokens();
                 return search;
             }
             match read(railway, deployment, pass, &mut harvest, &mut left).await {
-                Ok(()) => search.searched.push(window),
+                Ok(Read::Whole) => search.searched.push(window),
+                Ok(Read::InPart) => search.searched.push(format!("{window}, newest {} lines only", PAGES * LOG_PAGE)),
                 Err(error) => {
                     search.found = harvest.tokens();
                     search.error = Some(error.to_string());
@@ -71,7 +88,8 @@ pub async fn run(railway: &Reader, webapp_id: &str, before: &SearchState) -> Sea
             }
         }
         search.found = harvest.tokens();
-        if !search.found.is_empty() {
+        // A token that the database does not know proves nothing about the others.
+        if search.found.iter().any(&is_known) {
             break;
         }
     }
@@ -86,7 +104,7 @@ async fn read(
     pass: Pass,
     harvest: &mut Harvest,
     left: &mut usize,
-) -> Result<(), ClientError> {
+) -> Result<Read, ClientError> {
     let (filter, start, mut end) = match pass {
         Pass::Filtered => (Some(FILTER), None, None),
         Pass::BootWindow => {
@@ -99,9 +117,9 @@ async fn read(
         let page = railway.harvest_logs(&deployment.id, filter, (start.as_deref(), end.as_deref()), harvest).await?;
         // Railway answers one line more than asked for; fewer means that the window is read.
         if page.lines < LOG_PAGE || page.oldest.is_none() || page.oldest == end {
-            return Ok(());
+            return Ok(Read::Whole);
         }
         end = page.oldest;
     }
-    Ok(())
+    Ok(Read::InPart)
 }

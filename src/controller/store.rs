@@ -198,19 +198,21 @@ impl Store {
         fs::rename(&step, self.backup())
     }
 
-    /// Sets the state aside; returns where it went, when there was one.
-    pub fn reset(&self, now: Timestamp) -> Result<Option<PathBuf>, StoreError> {
+    /// Sets the state and its backup aside; returns where they went. Nothing is deleted: the backup
+    /// may be the only good copy of a token that is in no log any more.
+    pub fn reset(&self, now: Timestamp) -> Result<Vec<PathBuf>, StoreError> {
         let io = |source| StoreError::Io { path: self.path.clone(), source };
-        match fs::remove_file(self.backup()) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io(e)),
-            _ => {}
+        let mut aside = Vec::new();
+        for (from, ending) in [(self.path.clone(), "reset"), (self.backup(), "bak-reset")] {
+            if !from.exists() {
+                continue;
+            }
+            let to = self.beside(&format!("{ending}-{}", now.as_second()));
+            fs::set_permissions(&from, fs::Permissions::from_mode(0o600)).map_err(io)?;
+            fs::rename(&from, &to).map_err(io)?;
+            aside.push(to);
         }
-        if !self.path.exists() {
-            return Ok(None);
-        }
-        let aside = self.beside(&format!("reset-{}", now.as_second()));
-        fs::rename(&self.path, &aside).map_err(io)?;
-        Ok(Some(aside))
+        Ok(aside)
     }
 }
 

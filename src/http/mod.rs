@@ -18,7 +18,7 @@ use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 use problem::Problem;
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio::net::{TcpListener, UnixListener};
@@ -44,16 +44,36 @@ pub enum Writes {
     Socket,
 }
 
+/// The rule in force; a new configuration replaces it while the server runs.
+#[derive(Clone)]
+pub struct Access(Arc<RwLock<Writes>>);
+
+impl Access {
+    pub fn set(&self, writes: Writes) {
+        *self.0.write().unwrap_or_else(|e| e.into_inner()) = writes;
+    }
+
+    fn now(&self) -> Writes {
+        self.0.read().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+}
+
+impl From<Writes> for Access {
+    fn from(writes: Writes) -> Access {
+        Access(Arc::new(RwLock::new(writes)))
+    }
+}
+
 #[derive(Clone)]
 struct Shared {
     controls: Controls,
     metrics: Option<PrometheusHandle>,
-    writes: Writes,
+    access: Access,
 }
 
 /// All routes. Without a metrics handle, `/metrics` answers 404.
-pub fn router(controls: Controls, metrics: Option<PrometheusHandle>, writes: Writes) -> Router {
-    let shared = Shared { controls, metrics, writes };
+pub fn router(controls: Controls, metrics: Option<PrometheusHandle>, access: impl Into<Access>) -> Router {
+    let shared = Shared { controls, metrics, access: access.into() };
     let writing = Router::new()
         .route("/cycles", post(|State(s): State<Shared>| accept(s, Request::Cycle)))
         .route("/pause", post(|State(s): State<Shared>| accept(s, Request::Pause)))
@@ -154,7 +174,7 @@ async fn accept(shared: Shared, request: Request) -> Response {
 }
 
 async fn authorize(State(shared): State<Shared>, request: HttpRequest, next: Next) -> Response {
-    let refused = match &shared.writes {
+    let refused = match &shared.access.now() {
         Writes::Socket => None,
         Writes::NotLocal => Some(Problem::new(
             StatusCode::FORBIDDEN,

@@ -3,6 +3,7 @@
 //! An action is one idempotent change, specific enough to leave no choice to `apply`: it names what
 //! it replaces, so that a world that moved since planning supersedes it.
 
+use super::desired::RegistryLogin;
 use super::observation::Rules;
 use super::secret::Secret;
 use jiff::Timestamp;
@@ -177,6 +178,7 @@ pub struct SupervisorConfig {
     pub worker_token: Secret,
     pub managed_secret: Secret,
     pub registry_domain: Option<String>,
+    pub registry_login: Option<RegistryLogin>,
 }
 
 /// How an action ended.

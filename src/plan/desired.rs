@@ -20,6 +20,8 @@ pub struct Desired {
     pub health_sources: Vec<String>,
     /// The supervisor image's tag.
     pub trigger_version: String,
+    /// For the registry in Railway, when it asks for a login.
+    pub registry_login: Option<RegistryLogin>,
     pub manual_token: Option<Secret>,
     /// A sealed MANAGED_WORKER_SECRET cannot be read from Railway; this one is used instead.
     pub managed_secret: Option<Secret>,
@@ -31,6 +33,13 @@ pub struct Desired {
     pub pg_volume_gb: Option<u64>,
     pub limits: Limits,
     pub times: Times,
+}
+
+/// What a supervisor needs to pull task images from a registry that asks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RegistryLogin {
+    pub username: String,
+    pub password: Secret,
 }
 
 /// Guards: each holds an action back rather than let it run away.
@@ -86,6 +95,7 @@ impl Desired {
             ssh_keys,
             health_sources,
             trigger_version,
+            registry_login,
             manual_token,
             managed_secret,
             rotate_lost_token,
@@ -108,6 +118,7 @@ impl Desired {
             ssh_keys,
             health_sources,
             trigger_version,
+            registry_login.as_ref().map(|login| (&login.username, login.password.expose())),
             expose(manual_token),
             expose(managed_secret),
             rotate_lost_token,

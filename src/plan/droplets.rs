@@ -14,7 +14,7 @@ use super::supervisor::sequence_of;
 use super::{readable_duration, signed};
 use jiff::{SignedDuration, Timestamp};
 
-pub use findings::{connected, reachable};
+pub use findings::{cheap_findings, connected, reachable};
 
 /// 200s in a row before a droplet counts as reachable: a supervisor with a bad token answers 200
 /// for a short time in each round of its crash loop.
@@ -39,6 +39,8 @@ pub struct View<'a> {
     /// Fingerprint tag, size and region are as desired.
     pub matches: bool,
     pub serving: bool,
+    /// Its heartbeat is fresh; `None` when that could not be read.
+    pub connected: Option<bool>,
 }
 
 impl View<'_> {
@@ -65,10 +67,11 @@ impl View<'_> {
 
     /// The one that best does the service: serving before answering before matching before having
     /// served; oldest first.
-    pub fn rank(&self) -> (bool, bool, bool, bool, bool, std::cmp::Reverse<u64>) {
-        let answers = self.record.is_some_and(|r| r.ok_streak > 0);
+    pub fn rank(&self) -> (bool, bool, (bool, bool), bool, bool, std::cmp::Reverse<u64>) {
+        // A fresh heartbeat proves more than a 200.
+        let alive = (self.connected == Some(true), self.record.is_some_and(|r| r.ok_streak > 0));
         let oldest = std::cmp::Reverse(self.droplet.id);
-        (self.serving, !self.is_condemned(), answers, self.matches, self.has_served(), oldest)
+        (self.serving, !self.is_condemned(), alive, self.matches, self.has_served(), oldest)
     }
 
     /// Changes are to be expected within seconds.
@@ -104,12 +107,13 @@ pub fn views<'a>(
         .iter()
         .map(|droplet| {
             let record = state.supervisor.droplets.get(&droplet.id);
+            let connected = is_connected(desired, seen, droplet);
             View {
                 droplet,
                 record,
                 matches: spec.is_some_and(|spec| is_as_desired(droplet, spec)),
-                serving: record.is_some_and(|r| r.ok_streak >= OK_STREAK)
-                    && is_connected(desired, seen, droplet) == Some(true),
+                serving: record.is_some_and(|r| r.ok_streak >= OK_STREAK) && connected == Some(true),
+                connected,
             }
         })
         .collect()
@@ -124,7 +128,12 @@ pub fn is_connected(desired: &Desired, seen: &Observation, droplet: &Droplet) ->
     let DatabaseView { workers, worker_groups, .. } = seen.database.known()?;
     worker_groups.as_ref()?;
     let age = workers.get(&droplet.name).and_then(|w| w.heartbeat_age_seconds);
-    Some(age.is_some_and(|age| age <= desired.times.heartbeat_stale_after.as_secs_f64()))
+    let stale = desired.times.heartbeat_stale_after.as_secs_f64();
+    match age {
+        // From the future: the webapp's clock and the database's differ, and the age says nothing.
+        Some(age) if age < -stale => None,
+        age => Some(age.is_some_and(|age| age <= stale)),
+    }
 }
 
 /// Takes this cycle's looks into the state: droplets found and gone, streaks, verdicts, intents.
@@ -182,7 +191,9 @@ fn note_droplet(desired: &Desired, state: &mut State, seen: &Observation, drople
     if record.ok_streak >= OK_STREAK && connected == Some(true) {
         record.in_service_since.get_or_insert(now);
         record.failed_looks = 0;
-        record.rebooted_at = None;
+        // One that dies again soon after its reboot is replaced, not rebooted for ever.
+        let proven = |at| now.duration_since(at) >= signed(desired.times.boot_deadline);
+        record.rebooted_at = record.rebooted_at.filter(|at| !proven(*at));
         record.condemned = None;
         return;
     }
@@ -322,6 +333,6 @@ fn close_reboots(state: &mut State) {
     let droplets = &state.supervisor.droplets;
     state.intents.retain(|intent| {
         let IntentKind::RebootDroplet { id } = intent.what else { return true };
-        droplets.get(&id).is_some_and(|record| record.rebooted_at.is_some() && record.condemned.is_none())
+        droplets.get(&id).is_some_and(|r| r.rebooted_at.is_some() && r.condemned.is_none() && r.ok_streak < OK_STREAK)
     });
 }

@@ -109,7 +109,7 @@ pub fn plan(desired: &Desired, state: &State, seen: &Observation) -> FirewallPla
             action: None,
         },
         None => FirewallPlan {
-            finding: Finding::no(KIND, reason, format!("{what}; being repaired")),
+            finding: Finding::no(KIND, reason, format!("{what}; to be repaired")),
             action: Some(Planned { action, reason: what, monthly_usd: None }),
             held: None,
         },

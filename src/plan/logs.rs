@@ -49,11 +49,6 @@ impl Harvest {
         }
         seen.into_iter().map(Secret::new).collect()
     }
-
-    /// Whether any line held a refused token: worth a word in the message.
-    pub fn refused_any(&self) -> bool {
-        !self.refused.is_empty()
-    }
 }
 
 /// A cheap look before anything is parsed: almost no log line holds the prefix.

@@ -103,8 +103,10 @@ pub fn droplet_spec(desired: &Desired, configuration: &Configuration, token: &Se
         worker_token: token.clone(),
         managed_secret: configuration.managed_secret.clone(),
         registry_domain: configuration.registry_domain.clone(),
+        registry_login: desired.registry_login.clone(),
     };
-    let SupervisorConfig { trigger_version, api_url, worker_token, managed_secret, registry_domain } = &supervisor;
+    let SupervisorConfig { trigger_version, api_url, worker_token, managed_secret, registry_domain, registry_login } =
+        &supervisor;
     let parts = serde_json::json!([
         user_data::REVISION,
         desired.region,
@@ -116,6 +118,7 @@ pub fn droplet_spec(desired: &Desired, configuration: &Configuration, token: &Se
         worker_token.expose(),
         managed_secret.expose(),
         registry_domain,
+        registry_login.as_ref().map(|login| (&login.username, login.password.expose())),
     ]);
     let fingerprint = desired::hex_sha256(parts.to_string().as_bytes())[..16].to_owned();
     DropletSpec {

@@ -92,7 +92,7 @@ pub fn end(
     }
     let watched = serving.and_then(|view| {
         let ip = view.droplet.ip.clone()?;
-        Some(Watched { id: view.droplet.id, name: view.droplet.name.clone(), ip })
+        Some(Watched { id: view.droplet.id, name: view.droplet.name.clone(), ip, size: view.droplet.size.clone() })
     });
     state.mode = Mode::Disabled {
         since: seen.at,

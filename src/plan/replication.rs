@@ -127,7 +127,7 @@ fn wal_level(
                 Finding::no(
                     KIND,
                     Reason::InProgress,
-                    format!("wal_level is {}; being set to logical", db.wal_level.value),
+                    format!("wal_level is {}; to be set to logical", db.wal_level.value),
                 )
             }
         };
@@ -327,7 +327,7 @@ fn changing(
         }
         None => {
             out.in_progress = true;
-            Finding::no(kind, reason, format!("{what}; being repaired"))
+            Finding::no(kind, reason, format!("{what}; to be repaired"))
         }
     }
 }

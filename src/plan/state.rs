@@ -25,6 +25,9 @@ pub struct State {
     pub was_active: bool,
     pub conditions: Vec<Condition>,
     pub token: Option<CachedToken>,
+    /// Accepted once and not any more; tried again before any search.
+    #[serde(default)]
+    pub former_tokens: Vec<CachedToken>,
     /// A token that is being issued: written here first, so that it cannot be lost.
     pub pending_token: Option<PendingToken>,
     pub search: SearchState,
@@ -49,6 +52,7 @@ impl State {
             was_active: true,
             conditions: Vec::new(),
             token: None,
+            former_tokens: Vec::new(),
             pending_token: None,
             search: SearchState::default(),
             probe: None,
@@ -88,6 +92,8 @@ pub struct Watched {
     pub id: u64,
     pub name: String,
     pub ip: String,
+    #[serde(default)]
+    pub size: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -203,13 +203,13 @@ fn failing_droplet(cx: &Context<'_>, view: &View<'_>, out: &mut Supervisor) -> F
 /// Nothing as desired exists, or it was given up: make a new one, if nothing forbids.
 fn replace(cx: &Context<'_>, alive: &[&View<'_>], out: &mut Supervisor) -> Finding {
     let finding = match alive.iter().max_by_key(|v| v.rank()) {
-        None => Finding::no(DEPLOYED, Reason::DropletMissing, "no droplet of ours exists; one is being created"),
+        None => Finding::no(DEPLOYED, Reason::DropletMissing, "no droplet of ours exists; one is to be created"),
         Some(old) => {
             let reason = if old.is_condemned() { Reason::ReplacementFailed } else { Reason::DropletDrifted };
             Finding::no(
                 DEPLOYED,
                 reason,
-                format!("droplet {}: {}; it is being replaced", old.droplet.name, old.why_not()),
+                format!("droplet {}: {}; it is to be replaced", old.droplet.name, old.why_not()),
             )
         }
     };

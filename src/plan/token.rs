@@ -25,6 +25,9 @@ const SEARCH_AGAIN_AFTER: jiff::SignedDuration = jiff::SignedDuration::from_mins
 /// A refused (token, secret, origin) is not shown to the webapp again sooner: it logs refusals.
 const REJECTED_PROBE_AGAIN_AFTER: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
 
+/// Tokens that were accepted once and are kept in case they are again.
+const FORMER_TOKENS: usize = 3;
+
 /// Whether the text is exactly one worker token.
 pub fn is_token(text: &str) -> bool {
     text.strip_prefix(PREFIX).is_some_and(|body| body.len() == BODY && body.bytes().all(|b| b.is_ascii_alphanumeric()))
@@ -71,7 +74,8 @@ pub fn standing(desired: &Desired, state: &State, database: &Seen<DatabaseView>)
     }
 }
 
-fn known_group<'a>(groups: &'a [WorkerGroup], token: &Secret) -> Option<&'a WorkerGroup> {
+/// The worker group that has this token.
+pub fn known_group<'a>(groups: &'a [WorkerGroup], token: &Secret) -> Option<&'a WorkerGroup> {
     let hash = hex_sha256(token.expose().as_bytes());
     groups.iter().find(|g| g.token_hash == hash)
 }
@@ -127,12 +131,20 @@ pub fn digest(desired: &Desired, state: &mut State, seen: &Observation, configur
         });
         state.pending_token = None;
     }
-    if state.token.as_ref().is_some_and(|t| known_group(groups, &t.value).is_none()) {
-        // Surely not accepted any more: look again from the beginning.
-        state.token = None;
+    if !groups.is_empty() && state.token.as_ref().is_some_and(|t| known_group(groups, &t.value).is_none()) {
+        // Not accepted here and now: look again from the beginning. It is kept aside, because the
+        // look may have been at a wrong or restored database, and no log may hold it any more.
+        state.former_tokens.extend(state.token.take());
+        let surplus = state.former_tokens.len().saturating_sub(FORMER_TOKENS);
+        state.former_tokens.drain(..surplus);
         if seen.search.is_none() {
             state.search = Default::default();
         }
+    }
+    if state.token.is_none()
+        && let Some(position) = state.former_tokens.iter().position(|t| known_group(groups, &t.value).is_some())
+    {
+        state.token = Some(state.former_tokens.remove(position));
     }
     if let Some(search) = &seen.search
         && let Some(token) = search.found.iter().find(|t| known_group(groups, t).is_some())

@@ -124,3 +124,19 @@ async fn a_droplet_that_stays_dead_after_its_reboot_is_replaced() {
     assert_eq!((rebooted(&world), world.creates()), (1, 2));
     world.stop().await;
 }
+
+/// 37: registry credentials were never set, so no image could be pulled from a registry that asks.
+#[tokio::test]
+async fn a_registry_login_reaches_the_droplet() {
+    let mut world = World::booted().await;
+    world.set("DOCKER_REGISTRY_USERNAME", "puller");
+    world.set("DOCKER_REGISTRY_PASSWORD", "pull-password");
+    drop(world.healthy().await);
+    let told = world.our_only().user_data;
+    for line in
+        ["DOCKER_REGISTRY_URL=", "DOCKER_REGISTRY_USERNAME='puller'", "DOCKER_REGISTRY_PASSWORD='pull-password'"]
+    {
+        assert!(told.contains(line), "{line} is not in the user-data");
+    }
+    world.stop().await;
+}

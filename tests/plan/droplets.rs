@@ -3,6 +3,7 @@
 use crate::world::*;
 use ops_controller::plan::action::Action;
 use ops_controller::plan::condition::{ConditionType, Reason};
+use ops_controller::plan::desired::RegistryLogin;
 use ops_controller::plan::observation::{DropletStatus, Health};
 use ops_controller::plan::secret::Secret;
 use ops_controller::plan::state::{Condemned, Failure};
@@ -73,7 +74,7 @@ fn three_answers_and_a_heartbeat_make_a_droplet_serve() {
 
 #[test]
 fn defects_6_and_8_every_change_of_what_a_droplet_is_replaces_it_new_first() {
-    let changes: [(&str, Perturb); 8] = [
+    let changes: [(&str, Perturb); 9] = [
         ("size", |w| w.desired.size = "s-4vcpu-8gb".into()),
         ("region", |w| w.desired.region = "fra1".into()),
         ("image", |w| w.desired.image = "ubuntu-26-04-x64".into()),
@@ -81,6 +82,10 @@ fn defects_6_and_8_every_change_of_what_a_droplet_is_replaces_it_new_first() {
         ("secret", |w| w.railway().managed_secret = Some(Secret::new("another"))),
         ("origin", |w| w.railway().api_origin = Some("https://new.example.com".into())),
         ("registry", |w| w.railway().registry_domain = None),
+        ("registry login", |w| {
+            let password = Secret::new("pull-password");
+            w.desired.registry_login = Some(RegistryLogin { username: "puller".into(), password });
+        }),
         ("token", |w| {
             w.desired.manual_token = Some(Secret::new(OTHER_TOKEN));
             w.db().worker_groups = Some(vec![group("bootstrap", TOKEN), group("other", OTHER_TOKEN)]);

@@ -66,10 +66,28 @@ fn a_healed_droplet_may_be_rebooted_anew_when_it_fails_later() {
     world.cycles(3, seconds(5));
     world.record(ID).rebooted_at = Some(world.seen.at);
     world.set_serving(ID, NAME, true);
-    world.later(minutes(2));
+    // It has served for longer than a boot may take: the reboot has helped.
+    world.later(minutes(11));
     assert!(world.cycles(3, seconds(5)).healthy());
     world.kill();
     assert_eq!(world.cycles(3, minutes(1)).reboots(), [ID]);
+}
+
+#[test]
+fn a_droplet_that_fails_again_soon_after_its_reboot_is_replaced_not_rebooted_for_ever() {
+    let mut world = World::settled();
+    world.kill();
+    world.cycles(3, seconds(5));
+    world.record(ID).rebooted_at = Some(world.seen.at);
+    world.set_serving(ID, NAME, true);
+    world.later(minutes(2));
+    assert!(world.cycles(3, seconds(5)).healthy());
+    world.kill();
+    assert!(world.cycles(3, minutes(1)).reboots().is_empty());
+    world.later(minutes(8));
+    let cycle = world.cycle();
+    assert!(cycle.reboots().is_empty());
+    assert_eq!(cycle.creates().len(), 1);
 }
 
 #[test]

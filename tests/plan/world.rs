@@ -48,6 +48,7 @@ pub fn minutes(n: i64) -> SignedDuration {
 
 pub fn desired() -> Desired {
     Desired {
+        registry_login: None,
         project_id: "a1b2c3d4-0000-4000-8000-000000000001".into(),
         environment_id: "b2c3d4e5-0000-4000-8000-000000000002".into(),
         region: "nyc1".into(),

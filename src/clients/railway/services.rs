@@ -1,7 +1,6 @@
 //! Finds the webapp, Postgres and the registry among an environment's services.
 //!
-//! Exact name, then without regard to case; Postgres then by the documents' usual names, and last
-//! by its image. Two that fit equally well are an error that names both, never a guess.
+//! Exact name, then without regard to case; Postgres then by the documents' usual names. Two that fit equally well are an error that names both, never a guess.
 
 use super::wire::{DeploymentCore, Instance, ServiceInstance, Variables};
 use crate::plan::observation::{Deployment, DeploymentStatus, Lookup, RailwayView, Service};
@@ -15,7 +14,6 @@ pub struct Names {
 
 /// Tried in this order after the configured one, as the documents promise.
 const POSTGRES_NAMES: [&str; 5] = ["Postgres", "postgres", "PostgreSQL", "Database", "DB"];
-const POSTGRES_IMAGES: [&str; 3] = ["postgres", "postgis", "timescale"];
 
 pub struct Lookups {
     pub webapp: Lookup,
@@ -47,24 +45,12 @@ fn by_names(wanted: &[&str], services: &[ServiceInstance]) -> Lookup {
     Lookup::Missing { wanted: first, present: names_of(services.iter()) }
 }
 
+/// A name that somebody chose gets no fallback: a restart must never hit another database.
 fn postgres(configured: &str, services: &[ServiceInstance]) -> Lookup {
-    let candidates: Vec<&str> = std::iter::once(configured).chain(POSTGRES_NAMES).collect();
-    match by_names(&candidates, services) {
-        Lookup::Missing { wanted, present } => {
-            let by_image: Vec<_> = services.iter().filter(|s| is_postgres_image(s)).collect();
-            match by_image.as_slice() {
-                [one] => Lookup::Found(convert(one)),
-                [] => Lookup::Missing { wanted, present },
-                many => Lookup::Ambiguous { wanted, matches: names_of(many.iter().copied()) },
-            }
-        }
-        other => other,
-    }
-}
-
-fn is_postgres_image(service: &ServiceInstance) -> bool {
-    let image = service.source.as_ref().and_then(|s| s.image.as_deref()).unwrap_or_default().to_lowercase();
-    POSTGRES_IMAGES.iter().any(|name| image.contains(name))
+    let is_usual = POSTGRES_NAMES.iter().any(|name| name.eq_ignore_ascii_case(configured));
+    let usual = is_usual.then_some(POSTGRES_NAMES).into_iter().flatten();
+    let candidates: Vec<&str> = std::iter::once(configured).chain(usual).collect();
+    by_names(&candidates, services)
 }
 
 fn names_of<'a>(services: impl Iterator<Item = &'a ServiceInstance>) -> Vec<String> {

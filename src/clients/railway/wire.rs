@@ -91,15 +91,9 @@ pub struct Environment {
 pub struct ServiceInstance {
     pub service_id: String,
     pub service_name: String,
-    pub source: Option<Source>,
     pub latest_deployment: Option<DeploymentCore>,
     #[serde(default)]
     pub active_deployments: Vec<DeploymentCore>,
-}
-
-#[derive(Deserialize, Clone)]
-pub struct Source {
-    pub image: Option<String>,
 }
 
 #[derive(Deserialize, Clone)]
@@ -127,14 +121,12 @@ pub struct Deployments {
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentNode {
     id: String,
-    status: String,
     created_at: Timestamp,
 }
 
 impl DeploymentNode {
     pub fn reference(self) -> DeploymentRef {
-        let ended = matches!(self.status.as_str(), "REMOVED" | "FAILED" | "SKIPPED");
-        DeploymentRef { id: self.id, created_at: self.created_at, ended }
+        DeploymentRef { id: self.id, created_at: self.created_at }
     }
 }
 

@@ -141,6 +141,7 @@ impl Applier<'_> {
 fn render(name: &str, spec: &DropletSpec) -> Result<String, String> {
     let supervisor = &spec.supervisor;
     let otel_endpoint = format!("{}/otel", supervisor.api_url);
+    let login = supervisor.registry_login.as_ref();
     let registry = supervisor.registry_domain.as_deref();
     user_data::render(&UserData {
         instance_name: name,
@@ -149,7 +150,11 @@ fn render(name: &str, spec: &DropletSpec) -> Result<String, String> {
         otel_endpoint: &otel_endpoint,
         worker_token: supervisor.worker_token.expose(),
         managed_secret: supervisor.managed_secret.expose(),
-        registry: registry.map(|url| Registry { url, username: None, password: None }),
+        registry: registry.map(|url| Registry {
+            url,
+            username: login.map(|l| l.username.as_str()),
+            password: login.map(|l| l.password.expose()),
+        }),
         ssh: !spec.ssh_keys.is_empty(),
     })
     .map_err(|error| format!("the droplet's set-up cannot be written: {error}"))

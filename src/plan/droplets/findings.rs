@@ -78,6 +78,10 @@ pub fn connected(desired: &Desired, seen: &Observation, current: Option<&View<'_
             Reason::NoHeartbeat,
             format!("{name} has not sent a heartbeat: the first comes 30 s after it has connected with its token"),
         ),
+        Some(age) if age < -desired.times.heartbeat_stale_after.as_secs_f64() => Finding::unknown(
+            KIND,
+            format!("the last heartbeat of {name} is dated in the future: the clocks of webapp and database differ"),
+        ),
         Some(age) if age <= desired.times.heartbeat_stale_after.as_secs_f64() => Finding::yes(
             KIND,
             format!("last heartbeat of {name} {} ago", readable_duration(SignedDuration::from_secs(age as i64))),
@@ -88,4 +92,23 @@ pub fn connected(desired: &Desired, seen: &Observation, current: Option<&View<'_
             format!("last heartbeat of {name} {} ago", readable_duration(SignedDuration::from_secs(age as i64))),
         ),
     }
+}
+
+/// The same two conditions from a cheap look: one probe, one heartbeat. `None`: it could not be read.
+pub fn cheap_findings(desired: &Desired, name: &str, health: &Health, heartbeat: Option<Option<f64>>) -> Vec<Finding> {
+    let reachable = match health {
+        Health::Ok => Finding::yes(ConditionType::SupervisorReachable, format!("{name} answered the last cheap look")),
+        Health::Failed(why) => {
+            let message = format!("{name} did not answer the last cheap look: {why}");
+            Finding::no(ConditionType::SupervisorReachable, Reason::HealthCheckFailed, message)
+        }
+    };
+    let stale = desired.times.heartbeat_stale_after.as_secs_f64();
+    const KIND: ConditionType = ConditionType::SupervisorConnected;
+    let connected = match heartbeat {
+        Some(Some(age)) if (-stale..=stale).contains(&age) => Finding::yes(KIND, format!("{name} sends heartbeats")),
+        Some(_) => Finding::no(KIND, Reason::HeartbeatStale, format!("{name} has sent no fresh heartbeat")),
+        None => Finding::unknown(KIND, "the database could not be asked for the heartbeat"),
+    };
+    vec![reachable, connected]
 }
