@@ -98,6 +98,27 @@ async fn disabled_it_asks_no_provider_and_wakes_when_the_supervisor_dies() {
     world.stop().await;
 }
 
+/// What was proven once is not what is seen now.
+#[tokio::test]
+async fn disabled_it_is_not_called_healthy_while_the_database_cannot_be_asked() {
+    let mut world = World::booted().await;
+    let mut driver = disabled(&mut world).await;
+    assert!(driver.cycle().await.healthy);
+    world.sandbox.postgres.stop().await.expect("stopped");
+    let status = driver.cycle().await;
+    let connected = condition(&status, ConditionType::SupervisorConnected);
+    assert_eq!((status.healthy, connected.status), (false, Truth::Unknown));
+    assert_eq!(status.mode, Shown::Disabled, "could not look wakes nobody");
+    world.sandbox.postgres.start().await.expect("started");
+    driver.until(&world, "healthy again", |s| s.healthy).await;
+    // A new process has seen nothing yet, and knows the droplet all the same.
+    drop(driver);
+    let mut driver = world.open();
+    assert!(!driver.now().healthy && driver.now().droplet.is_some());
+    assert!(driver.cycle().await.healthy);
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn disabled_without_cheap_looks_it_waits_to_be_asked() {
     let mut world = World::booted().await;

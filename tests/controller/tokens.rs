@@ -156,3 +156,29 @@ async fn an_origin_that_no_droplet_reaches_is_refused() {
     assert_eq!(world.creates(), 0);
     world.stop().await;
 }
+
+/// A wrong origin behind which some web server answers: it is not given a droplet with our secrets.
+#[tokio::test]
+async fn a_stranger_that_answers_200_or_400_has_not_accepted_the_token() {
+    use axum::http::StatusCode;
+    for status in [StatusCode::OK, StatusCode::BAD_REQUEST] {
+        let world = World::booted().await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let origin = format!("http://{}", listener.local_addr().expect("an address"));
+        let stranger = axum::Router::new().fallback(move || async move { (status, "<html>welcome</html>") });
+        let server = tokio::spawn(async move { axum::serve(listener, stranger).await });
+        assert!(world.sandbox.railway.set_variable("trigger.dev", "API_ORIGIN", &origin));
+        let mut driver = world.open();
+        let told = |s: &_| condition(s, ConditionType::WorkerTokenReady).message.contains("not as Trigger.dev does");
+        let status = driver.until(&world, "the stranger is told", told).await;
+        assert_eq!(condition(&status, ConditionType::WorkerTokenReady).status, Truth::Unknown);
+        driver
+            .until(&world, "the rest is set up", |s| {
+                condition(s, ConditionType::WalLevelLogical).status == Truth::True && told(s)
+            })
+            .await;
+        assert_eq!(world.creates(), 0);
+        server.abort();
+        world.stop().await;
+    }
+}
