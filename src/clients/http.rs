@@ -18,6 +18,8 @@ const LARGEST_BODY: usize = 64 << 20;
 #[derive(Clone)]
 pub struct Http {
     client: reqwest::Client,
+    /// Sent with every request.
+    headers: HeaderMap,
     provider: &'static str,
     seam: Seam,
     budget: Arc<Budget>,
@@ -28,6 +30,23 @@ pub struct Answer {
     pub status: StatusCode,
     pub body: Vec<u8>,
     pub request_id: Option<String>,
+}
+
+/// What came back, whatever it says.
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+/// How an answer failed to come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lost {
+    /// There was no connection: surely nothing was carried out.
+    NotSent(String),
+    TimedOut,
+    Broken(String),
+    TooLarge,
 }
 
 impl Http {
@@ -45,15 +64,18 @@ impl Http {
             .timeout(timeout)
             .redirect(reqwest::redirect::Policy::none())
             .pool_max_idle_per_host(1)
-            .pool_idle_timeout(Duration::from_secs(90))
-            .default_headers(headers);
+            .pool_idle_timeout(Duration::from_secs(90));
         if local {
             // A proxy set in a user's shell cannot reach this machine's own simulators.
             builder = builder.no_proxy();
         }
+        if seam.outside().is_some() {
+            // It only shapes requests: no certificates have to be read.
+            builder = builder.tls_certs_only([]);
+        }
         let client =
             builder.build().map_err(|e| ClientError::NotSent { provider, message: e.without_url().to_string() })?;
-        Ok(Http { client, provider, seam: seam.clone(), budget })
+        Ok(Http { client, headers, provider, seam: seam.clone(), budget })
     }
 
     pub fn client(&self) -> &reqwest::Client {
@@ -73,9 +95,9 @@ impl Http {
         let provider = self.provider;
         self.budget.spend().map_err(|left| ClientError::RateLimited { provider, seconds: left.as_secs().max(1) })?;
         self.seam.reach(|| Point::Before(what.to_owned())).await;
-        let sent = self.exchange(request).await;
+        let sent = self.exchange(request, LARGEST_BODY).await;
         self.seam.reach(|| Point::After(what.to_owned())).await;
-        let (status, headers, body) = sent?;
+        let Reply { status, headers, body } = sent.map_err(|lost| self.lost(lost))?;
         let request_id = header(&headers, "x-request-id").or_else(|| header(&headers, "cf-ray")).map(str::to_owned);
         self.budget.note(
             number(&headers, "ratelimit-remaining").or_else(|| number(&headers, "x-ratelimit-remaining")),
@@ -83,7 +105,7 @@ impl Http {
         );
         tracing::debug!(provider, call = what, status = status.as_u16(), request_id, "answered");
         if status == StatusCode::TOO_MANY_REQUESTS {
-            let pause = self.budget.block(pause_asked_for(&headers));
+            let pause = self.budget.block(pause_asked_for(&headers, self.seam.now()));
             return Err(ClientError::RateLimited { provider, seconds: pause.as_secs() });
         }
         if status.is_success() {
@@ -92,28 +114,26 @@ impl Http {
         Err(self.refusal(what, status, &body, request_id.as_deref()))
     }
 
-    async fn exchange(&self, request: RequestBuilder) -> Result<(StatusCode, HeaderMap, Vec<u8>), ClientError> {
-        let lost = |e: reqwest::Error| {
-            let provider = self.provider;
-            let message = describe(&e);
-            // A request that never got a connection was surely not carried out.
-            if e.is_connect() || e.is_builder() {
-                ClientError::NotSent { provider, message }
-            } else {
+    /// One request and its answer, of at most `limit` bytes; without a seam's points and budgets.
+    pub async fn exchange(&self, request: RequestBuilder, limit: usize) -> Result<Reply, Lost> {
+        let request = request.headers(self.headers.clone());
+        match self.seam.outside() {
+            None => over_the_network(request, limit).await,
+            Some(outside) => outside.http(request.build().map_err(|e| describe(&e))?).await,
+        }
+    }
+
+    fn lost(&self, lost: Lost) -> ClientError {
+        let provider = self.provider;
+        match lost {
+            Lost::NotSent(message) => ClientError::NotSent { provider, message },
+            Lost::TimedOut => ClientError::NoAnswer { provider, message: "timed out".to_owned() },
+            Lost::Broken(message) => ClientError::NoAnswer { provider, message },
+            Lost::TooLarge => {
+                let message = format!("an answer of more than {} MB", LARGEST_BODY >> 20);
                 ClientError::NoAnswer { provider, message }
             }
-        };
-        let mut response = request.send().await.map_err(lost)?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(lost)? {
-            if body.len() + chunk.len() > LARGEST_BODY {
-                let message = format!("an answer of more than {} MB", LARGEST_BODY >> 20);
-                return Err(ClientError::NoAnswer { provider: self.provider, message });
-            }
-            body.extend_from_slice(&chunk);
         }
-        Ok((status, headers, body))
     }
 
     fn refusal(&self, what: &str, status: StatusCode, body: &[u8], request_id: Option<&str>) -> ClientError {
@@ -133,18 +153,40 @@ impl Http {
     }
 }
 
-/// An error's own words with its causes, never with the URL.
-fn describe(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "timed out".to_owned();
+async fn over_the_network(request: RequestBuilder, limit: usize) -> Result<Reply, Lost> {
+    let mut response = request.send().await.map_err(|e| describe(&e))?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|e| describe(&e))? {
+        if body.len() + chunk.len() > limit {
+            return Err(Lost::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
     }
+    Ok(Reply { status, headers, body })
+}
+
+/// An error's own words with its causes, never with the URL.
+fn describe(error: &reqwest::Error) -> Lost {
     let mut text = String::new();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         text = cause.to_string();
         source = cause.source();
     }
-    if text.is_empty() { "connection failed".to_owned() } else { text }
+    if error.is_timeout() {
+        text = "timed out".to_owned();
+    } else if text.is_empty() {
+        text = "connection failed".to_owned();
+    }
+    // A request that never got a connection was surely not carried out.
+    if error.is_connect() || error.is_builder() {
+        Lost::NotSent(text)
+    } else if error.is_timeout() {
+        Lost::TimedOut
+    } else {
+        Lost::Broken(text)
+    }
 }
 
 /// The provider's own sentence out of its error shapes; a page of HTML is named, not shown.
@@ -194,13 +236,13 @@ fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
 }
 
 /// `retry-after` first: after a burst the reset header points far away.
-fn pause_asked_for(headers: &HeaderMap) -> Duration {
+fn pause_asked_for(headers: &HeaderMap, now: jiff::Timestamp) -> Duration {
     if let Some(seconds) = number(headers, "retry-after") {
         return Duration::from_secs(seconds);
     }
     let reset = number(headers, "ratelimit-reset").and_then(|epoch| i64::try_from(epoch).ok());
     match reset.and_then(|epoch| jiff::Timestamp::from_second(epoch).ok()) {
-        Some(at) => at.duration_since(jiff::Timestamp::now()).try_into().unwrap_or(DEFAULT_PAUSE),
+        Some(at) => at.duration_since(now).try_into().unwrap_or(DEFAULT_PAUSE),
         None => DEFAULT_PAUSE,
     }
 }

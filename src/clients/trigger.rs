@@ -5,7 +5,7 @@
 
 use super::budget::Budget;
 use super::error::ClientError;
-use super::http::Http;
+use super::http::{Http, Lost, Reply};
 use super::seam::{Point, Seam};
 use crate::plan::observation::{Health, Probe};
 use crate::plan::secret::Secret;
@@ -35,11 +35,11 @@ impl Trigger {
         let url = format!("http://{ip}:{}/health", crate::plan::firewall::HEALTH_PORT);
         let request = self.http.client().get(url).header("connection", "close");
         match self.send("look at the supervisor", request).await {
-            Ok(answer) if answer.status() == 200 => Health::Ok,
-            Ok(answer) => Health::Failed(format!("answered {}", answer.status().as_u16())),
-            Err(e) if e.is_timeout() => Health::Failed("no answer within 5 s".into()),
-            Err(e) if e.is_connect() => Health::Failed("connection refused or unreachable".into()),
-            Err(_) => Health::Failed("connection broken".into()),
+            Ok(reply) if reply.status == 200 => Health::Ok,
+            Ok(reply) => Health::Failed(format!("answered {}", reply.status.as_u16())),
+            Err(Lost::TimedOut) => Health::Failed("no answer within 5 s".into()),
+            Err(Lost::NotSent(_)) => Health::Failed("connection refused or unreachable".into()),
+            Err(Lost::Broken(_) | Lost::TooLarge) => Health::Failed("connection broken".into()),
         }
     }
 
@@ -54,36 +54,30 @@ impl Trigger {
             .header("x-trigger-worker-managed-secret", managed_secret.expose())
             .json(&serde_json::json!({}));
         match self.send("ask the webapp", request).await {
-            Ok(answer) => verdict(answer).await,
-            Err(e) if e.is_timeout() => Probe::Unreachable("no answer within 5 s".into()),
+            Ok(reply) => verdict(&reply),
+            Err(Lost::TimedOut) => Probe::Unreachable("no answer within 5 s".into()),
+            Err(Lost::TooLarge) => Probe::Unreachable("it answered with a page, not as Trigger.dev does".into()),
             Err(_) => Probe::Unreachable("the connection failed".into()),
         }
     }
 
     /// Not through `Http::send`: here every answer is a finding, and none is an error.
-    async fn send(&self, what: &str, request: reqwest::RequestBuilder) -> reqwest::Result<reqwest::Response> {
+    async fn send(&self, what: &str, request: reqwest::RequestBuilder) -> Result<Reply, Lost> {
         self.http.seam().reach(|| Point::Before(what.to_owned())).await;
-        let answer = request.send().await;
+        let reply = self.http.exchange(request, LARGEST_ANSWER).await;
         self.http.seam().reach(|| Point::After(what.to_owned())).await;
-        answer
+        reply
     }
 }
 
 /// Only the platform's own answers count: any web server may answer 200 or 400 to a POST, and a
 /// token must not be called accepted by a stranger.
-async fn verdict(mut answer: reqwest::Response) -> Probe {
-    let status = answer.status().as_u16();
-    let mut body = Vec::new();
-    while body.len() < LARGEST_ANSWER
-        && let Ok(Some(chunk)) = answer.chunk().await
-    {
-        body.extend_from_slice(&chunk);
-    }
-    let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+fn verdict(reply: &Reply) -> Probe {
+    let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     let error = body.get("error").and_then(|e| e.as_str()).unwrap_or_default();
     let connected =
         body.get("ok").and_then(serde_json::Value::as_bool) == Some(true) && body.get("workerGroup").is_some();
-    match status {
+    match reply.status.as_u16() {
         400 if error == "Body Error" => Probe::Accepted,
         200 if connected => Probe::Accepted,
         401 if error.contains("worker token") => Probe::Rejected,

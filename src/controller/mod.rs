@@ -87,7 +87,7 @@ impl Controller {
         stop: CancellationToken,
     ) -> Result<Controller, OpenError> {
         let readers = Readers::new(&config, &seam)?;
-        let (state, loaded) = store.load(&config.desired.identity_tag(), Timestamp::now())?;
+        let (state, loaded) = store.load(&config.desired.identity_tag(), seam.now())?;
         report::loaded(&store, &loaded);
         let mut controller = Controller {
             writers: readers.writers(),
@@ -96,7 +96,7 @@ impl Controller {
             store,
             state,
             memory: Memory::default(),
-            moved_at: Timestamp::now(),
+            moved_at: seam.now(),
             looked: false,
             status,
             stop,
@@ -119,7 +119,7 @@ impl Controller {
     pub fn reconfigure(&mut self, config: Config) -> Result<(), OpenError> {
         if config.desired.identity_tag() != self.state.identity {
             // Another deployment has another state; it is loaded, not mixed in.
-            let (state, loaded) = self.store.load(&config.desired.identity_tag(), Timestamp::now())?;
+            let (state, loaded) = self.store.load(&config.desired.identity_tag(), self.seam.now())?;
             report::loaded(&self.store, &loaded);
             self.state = state;
         }
@@ -127,7 +127,7 @@ impl Controller {
         self.writers = self.readers.writers();
         self.config = config;
         self.memory = Memory::default();
-        self.moved_at = Timestamp::now();
+        self.moved_at = self.seam.now();
         self.redact();
         Ok(())
     }
@@ -138,13 +138,13 @@ impl Controller {
 
     pub async fn resume(&mut self) -> Result<(), StoreError> {
         mode::wake(&mut self.state);
-        self.moved_at = Timestamp::now();
+        self.moved_at = self.seam.now();
         self.publish(None, None);
         self.save().await
     }
 
     pub async fn pause(&mut self) -> Result<(), StoreError> {
-        mode::pause(&mut self.state, Timestamp::now());
+        mode::pause(&mut self.state, self.seam.now());
         self.publish(None, None);
         self.save().await
     }
@@ -337,7 +337,7 @@ impl Controller {
         health: &Health,
         heartbeat: Option<Option<f64>>,
     ) {
-        let now = Timestamp::now();
+        let now = self.seam.now();
         let findings = droplets::cheap_findings(desired, &watched.name, health, heartbeat);
         for condition in settle(findings, &self.state.conditions, now) {
             self.state.conditions.retain(|c| c.kind != condition.kind);
@@ -384,7 +384,7 @@ impl Controller {
             healthy_cycles: self.state.healthy_cycles,
             conditions: self.state.conditions.clone(),
             next_cycle_at: match next {
-                Some(Next::After(pause)) => Some(Timestamp::now() + plan::signed(pause)),
+                Some(Next::After(pause)) => Some(self.seam.now() + plan::signed(pause)),
                 _ => None,
             },
             budget: Budgets {

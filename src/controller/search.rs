@@ -12,7 +12,8 @@ use crate::plan::observation::Search;
 use crate::plan::secret::Secret;
 use crate::plan::state::SearchState;
 use jiff::SignedDuration;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Log requests in one cycle: a search must not eat the hour's budget.
 const REQUESTS_PER_CYCLE: usize = 25;

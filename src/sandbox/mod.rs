@@ -3,6 +3,7 @@
 //! It shares no type with the clients: if it did, both would be wrong together. The only seam is
 //! the base URL, so the sandbox, the tests and production run the same client code.
 
+pub mod calendar;
 pub mod control;
 pub mod digitalocean;
 pub mod droplet;

@@ -1,6 +1,5 @@
 //! The SQL of a look: settings, role, table, publication, slot, worker groups and heartbeats.
 
-use super::exists;
 use crate::plan::observation::{DatabaseView, Publication, Role, Setting, Slot, TaskRun, Worker, WorkerGroup};
 use crate::plan::replication::{PUBLICATION, SLOT};
 use sqlx::postgres::{PgConnection, PgRow};
@@ -202,5 +201,14 @@ pub async fn heartbeat_age(connection: &mut PgConnection, worker: &str) -> Resul
     .bind(worker)
     .fetch_one(connection)
     .await?;
+    row.try_get(0)
+}
+
+/// `true` when the relation exists in schema public.
+async fn exists(connection: &mut PgConnection, table: &str) -> Result<bool, sqlx::Error> {
+    let row = sqlx::query("select to_regclass($1) is not null")
+        .bind(format!("public.\"{table}\""))
+        .fetch_one(connection)
+        .await?;
     row.try_get(0)
 }

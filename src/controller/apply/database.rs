@@ -1,6 +1,7 @@
 //! The watched database: settings, publication, one restart, one token.
 
 use super::{Applier, Done};
+use crate::clients::postgres::Change;
 use crate::controller::store::StoreError;
 use crate::plan::action::Action;
 use crate::plan::desired::hex_sha256;
@@ -22,11 +23,18 @@ impl Applier<'_> {
             return Done::already();
         }
         let result = match action {
-            Action::AlterSystemWalLevel => postgres.set_wal_level_logical().await,
-            Action::SetReplicaIdentityFull => postgres.set_replica_identity_full().await,
-            Action::CreatePublication { .. } => postgres.create_publication().await,
-            Action::AddTableToPublication { .. } => postgres.add_table_to_publication().await,
-            _ => postgres.set_publication_operations().await,
+            Action::AlterSystemWalLevel => {
+                let set = postgres.change(Change::WalLevelLogical).await;
+                if set.is_ok() {
+                    // Without the right to reload, the file still counts.
+                    let _ = postgres.change(Change::Reload).await;
+                }
+                set
+            }
+            Action::SetReplicaIdentityFull => postgres.change(Change::ReplicaIdentityFull).await,
+            Action::CreatePublication { .. } => postgres.change(Change::CreatePublication).await,
+            Action::AddTableToPublication { .. } => postgres.change(Change::AddTableToPublication).await,
+            _ => postgres.change(Change::SetPublicationOperations).await,
         };
         match result {
             Ok(()) => {

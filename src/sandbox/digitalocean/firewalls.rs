@@ -4,7 +4,7 @@ use super::answer::{Answer, Outcome};
 use super::api::Api;
 use super::network::Firewall;
 use super::schema::{Field, Kind, numbers, optional, required, text, texts};
-use super::world::wall_clock;
+use super::world::date;
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
@@ -121,7 +121,7 @@ impl Api<'_> {
             outbound_rules,
             droplet_ids,
             tags,
-            created_at: wall_clock(),
+            created_at: date(&self.world.calendar, self.now),
             changed: self.now,
             released: Vec::new(),
         })

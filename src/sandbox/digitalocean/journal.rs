@@ -59,12 +59,12 @@ impl Journal {
     }
 
     /// Counts this request: limit, remaining, and when the oldest counted one expires.
-    pub fn rate(&mut self, now: Instant) -> (u32, u32, i64) {
+    pub fn rate(&mut self, now: Instant, wall: Timestamp) -> (u32, u32, i64) {
         expire(&mut self.in_window, RATE_WINDOW, now);
         self.in_window.push_back(now);
         let used = u32::try_from(self.in_window.len()).unwrap_or(RATE_LIMIT);
         let oldest = self.in_window.front().map_or(Duration::ZERO, |at| now - *at);
-        let reset = Timestamp::now().as_second() + (RATE_WINDOW - oldest).as_secs().cast_signed();
+        let reset = wall.as_second() + (RATE_WINDOW - oldest).as_secs().cast_signed();
         (RATE_LIMIT, RATE_LIMIT.saturating_sub(used), reset)
     }
 

@@ -65,6 +65,7 @@ pub struct Machines {
 enum Runner {
     Tasks(BTreeMap<u64, JoinHandle<()>>),
     Processes(Nursery),
+    Nobody,
 }
 
 impl Machines {
@@ -74,6 +75,7 @@ impl Machines {
             DropletBackend::Process { exe } => {
                 Runner::Processes(Nursery::start(exe.clone(), options.supervisor_restart)?)
             }
+            DropletBackend::Nothing => Runner::Nobody,
         };
         Ok(Self { runner, restart: options.supervisor_restart, lives: BTreeMap::new() })
     }
@@ -90,6 +92,10 @@ impl Machines {
                 tasks.insert(id, tokio::spawn(keep(machine, life, self.restart)));
             }
             Runner::Processes(nursery) => nursery.power_on(id, machine, life),
+            Runner::Nobody => match droplet::user_data::supervisor_env(&machine.user_data) {
+                Ok(_) => life.began(0),
+                Err(reason) => life.say(&reason),
+            },
         }
     }
 
@@ -102,6 +108,7 @@ impl Machines {
                 }
             }
             Runner::Processes(nursery) => nursery.cut(id),
+            Runner::Nobody => {}
         }
         if let Some(life) = self.lives.get(&id) {
             life.ended();

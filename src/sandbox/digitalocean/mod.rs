@@ -29,6 +29,7 @@ pub use hands::DropletView;
 pub use journal::Recorded;
 pub use network::Firewall;
 
+use crate::sandbox::calendar::Calendar;
 use crate::sandbox::droplet::Machine;
 use crate::sandbox::faults::Faults;
 use std::io;
@@ -102,6 +103,8 @@ pub enum DropletBackend {
     Process { exe: PathBuf },
     /// Tasks of this process, for tests that start hundreds.
     Task,
+    /// Nothing runs: a machine that is on and was told to start a supervisor counts as alive.
+    Nothing,
 }
 
 /// Milliseconds that freeing the listener may take.
@@ -134,12 +137,26 @@ impl DigitalOcean {
     pub async fn start(options: DigitalOceanOptions, faults: Faults) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
+        let calendar = Calendar::starting(jiff::Timestamp::now());
+        let account = Self::new(options, faults, calendar, address)?;
+        tokio::spawn(server::serve(account.clone(), listener));
+        tokio::spawn(account.clone().keep_time());
+        Ok(account)
+    }
+
+    /// The same account without a listener: `carry` brings requests to it.
+    pub fn in_memory(options: DigitalOceanOptions, faults: Faults, calendar: Calendar) -> io::Result<Self> {
+        let options = DigitalOceanOptions { backend: DropletBackend::Nothing, ..options };
+        Self::new(options, faults, calendar, SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    fn new(options: DigitalOceanOptions, faults: Faults, calendar: Calendar, address: SocketAddr) -> io::Result<Self> {
         let simulation = Simulation {
-            world: world::World::new(options.clone()),
+            world: world::World::new(options.clone(), calendar),
             journal: journal::Journal::new(options.seed),
             machines: machines::Machines::new(&options)?,
         };
-        let account = Self(Arc::new(Inner {
+        Ok(Self(Arc::new(Inner {
             options,
             faults,
             address,
@@ -148,10 +165,7 @@ impl DigitalOcean {
             state: Mutex::new(simulation),
             changed: Notify::new(),
             stopped: CancellationToken::new(),
-        }));
-        tokio::spawn(server::serve(account.clone(), listener));
-        tokio::spawn(account.clone().keep_time());
-        Ok(account)
+        })))
     }
 
     pub fn base_url(&self) -> String {

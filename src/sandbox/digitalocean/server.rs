@@ -41,10 +41,19 @@ async fn handle(
 }
 
 impl DigitalOcean {
+    /// Answers a request without any network; `None` when the answer is lost on its way.
+    pub async fn carry(&self, request: axum::extract::Request) -> Option<Response> {
+        let (parts, body) = request.into_parts();
+        let request = read(&parts, body).await;
+        let (answer, request_id, rate) = self.answer(&request);
+        (!answer.lost).then(|| answer.into_response(&request_id, rate))
+    }
+
     fn answer(&self, request: &Request) -> (Answer, String, (u32, u32, i64)) {
         let inner = &self.0;
         let work = |state: &mut super::Simulation, now| {
-            let rate = state.journal.rate(now);
+            let wall = state.world.calendar.at(now);
+            let rate = state.journal.rate(now, wall);
             let mut api = Api {
                 request,
                 options: &inner.options,
@@ -57,7 +66,7 @@ impl DigitalOcean {
             };
             let answer = api.answer();
             state.journal.record(Recorded {
-                at: jiff::Timestamp::now(),
+                at: wall,
                 method: request.method.clone(),
                 path: request.path.clone(),
                 query: request.raw_query.clone(),

@@ -4,16 +4,19 @@
 //! it comes true; nothing here waits, listens or spawns. What must be done to real machines is
 //! left in `power` for the caller.
 
-use super::DigitalOceanOptions;
+use super::{DigitalOceanOptions, DropletBackend};
 use super::ids::{Ids, Reservation};
 use super::model::{Action, ActionKind, Droplet, NewDroplet, Power, State};
 use super::network::Firewall;
+use crate::sandbox::calendar::Calendar;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use tokio::time::Instant;
 
 #[derive(Debug)]
 pub struct World {
     options: DigitalOceanOptions,
+    pub calendar: Calendar,
     pub ids: Ids,
     /// Apart from the ids, which must not depend on what else this host runs.
     addresses: Ids,
@@ -26,8 +29,9 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(options: DigitalOceanOptions) -> Self {
+    pub fn new(options: DigitalOceanOptions, calendar: Calendar) -> Self {
         Self {
+            calendar,
             ids: Ids::new(options.seed),
             addresses: Ids::new(!options.seed),
             options,
@@ -95,7 +99,7 @@ impl World {
 
     fn insert(&mut self, new: NewDroplet, now: Instant) -> std::io::Result<u64> {
         let NewDroplet { name, tags, size, region, image, vpc_uuid, features, user_data, never_healthy } = new;
-        let reservation = Reservation::new(&mut self.addresses, u64::from(std::process::id()))?;
+        let (ip, reservation) = self.address()?;
         let mut spelled: Vec<String> = tags.iter().map(|t| self.tag(t)).collect();
         spelled.dedup();
         let id = self.ids.number();
@@ -113,9 +117,9 @@ impl World {
             user_data,
             state: State::New,
             created: now,
-            created_at: wall_clock(),
-            ip: reservation.ip,
-            reservation: Some(reservation),
+            created_at: date(&self.calendar, now),
+            ip,
+            reservation,
             address_due: None,
             start_due: None,
             deletion_due: None,
@@ -126,6 +130,16 @@ impl World {
         self.droplets.insert(id, droplet);
         self.count_tags();
         Ok(id)
+    }
+
+    /// An address of this host that is kept while the droplet exists; a made-up one where no machine runs.
+    fn address(&mut self) -> std::io::Result<(Ipv4Addr, Option<Reservation>)> {
+        if matches!(self.options.backend, DropletBackend::Nothing) {
+            let [_, _, b, c, d, ..] = self.addresses.random().to_le_bytes();
+            return Ok((Ipv4Addr::new(203, b, c, d), None));
+        }
+        let reservation = Reservation::new(&mut self.addresses, u64::from(std::process::id()))?;
+        Ok((reservation.ip, Some(reservation)))
     }
 
     /// Starts an action whose effect comes when it ends; machines lose their power at once.
@@ -176,7 +190,7 @@ impl World {
             droplet,
             region,
             status: "in-progress",
-            started_at: wall_clock(),
+            started_at: date(&self.calendar, now),
             completed_at: None,
             ends: now + takes,
         };
@@ -191,7 +205,7 @@ impl World {
         for action in self.actions.values_mut().filter(due) {
             let doomed = self.droplets.get(&action.droplet).is_none_or(|d| d.doomed);
             action.status = if doomed { "errored" } else { "completed" };
-            action.completed_at = Some(wall_clock());
+            action.completed_at = Some(date(&self.calendar, now));
             ended.push((action.droplet, action.kind.clone(), action.ends));
         }
         for (droplet, kind, at) in ended {
@@ -247,7 +261,7 @@ impl World {
     }
 }
 
-/// Now, as the provider writes it.
-pub fn wall_clock() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+/// A moment, as the provider writes it.
+pub fn date(calendar: &Calendar, at: Instant) -> String {
+    calendar.at(at).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

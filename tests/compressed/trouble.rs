@@ -1,0 +1,114 @@
+//! What goes wrong with one call on its way, and which calls it happens to.
+
+use jiff::Timestamp;
+use std::time::Duration;
+
+/// Who is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Party {
+    Railway,
+    DigitalOcean,
+    Database,
+    Webapp,
+    Supervisor,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trouble {
+    /// Carried out; the connection breaks before the answer.
+    AnswerLost,
+    /// The connection breaks before the request has arrived.
+    NeverArrived,
+    ConnectionRefused,
+    /// Carried out; a gateway gives up with a page of its own.
+    Gateway504,
+    /// A gateway gives up, and the server carries it out later.
+    DoneLater(Duration),
+    /// Not carried out; the edge answers with a page.
+    Html502,
+    RateLimited {
+        retry_after: Option<u64>,
+    },
+    /// Not carried out; an error in the provider's own form: Railway answers 200 with `errors`.
+    ErrorBefore,
+    /// Carried out; an error all the same.
+    ErrorAfter,
+    /// Carried out; the answer lacks a part, or breaks off in the middle.
+    Partial,
+    /// DigitalOcean's list is answered as it was a while ago (the account's `list_lag`).
+    Stale,
+    /// No answer at all, until the client's patience ends.
+    Silence,
+}
+
+impl Trouble {
+    pub const ALL: [Trouble; 13] = [
+        Trouble::AnswerLost,
+        Trouble::Gateway504,
+        Trouble::DoneLater(Duration::from_secs(20)),
+        Trouble::ErrorAfter,
+        Trouble::Partial,
+        Trouble::Stale,
+        Trouble::NeverArrived,
+        Trouble::ConnectionRefused,
+        Trouble::Html502,
+        Trouble::RateLimited { retry_after: Some(20) },
+        Trouble::RateLimited { retry_after: None },
+        Trouble::ErrorBefore,
+        Trouble::Silence,
+    ];
+}
+
+/// Which calls a trouble happens to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Calls {
+    /// The next so many to this party, reads and writes alike.
+    Next(Party, u32),
+    /// The next so many writes, whoever is called.
+    Writes(u32),
+    /// All, until then.
+    Until(Timestamp),
+}
+
+#[derive(Debug, Clone)]
+pub struct Order {
+    pub trouble: Trouble,
+    pub calls: Calls,
+}
+
+/// Troubles that are yet to come.
+#[derive(Debug, Default, Clone)]
+pub struct Orders(Vec<Order>);
+
+impl Orders {
+    pub fn push(&mut self, trouble: Trouble, calls: Calls) {
+        self.0.push(Order { trouble, calls });
+    }
+
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// The trouble of this call, if any.
+    pub fn take(&mut self, party: Party, is_write: bool, now: Timestamp) -> Option<Trouble> {
+        self.0.retain(|order| !order.is_over(now));
+        let order = self.0.iter_mut().find(|order| match &order.calls {
+            Calls::Next(wanted, _) => *wanted == party,
+            Calls::Writes(_) => is_write,
+            Calls::Until(_) => true,
+        })?;
+        if let Calls::Next(_, left) | Calls::Writes(left) = &mut order.calls {
+            *left -= 1;
+        }
+        Some(order.trouble)
+    }
+}
+
+impl Order {
+    fn is_over(&self, now: Timestamp) -> bool {
+        match &self.calls {
+            Calls::Next(_, left) | Calls::Writes(left) => *left == 0,
+            Calls::Until(end) => *end <= now,
+        }
+    }
+}
