@@ -10,7 +10,6 @@ use ops_controller::controller::status::{Status, why};
 use ops_controller::controller::store::{Lock, StoreError};
 use ops_controller::plan::action::Outcome;
 use ops_controller::plan::mode::{self, Shown};
-use ops_controller::plan::state::IntentKind;
 use ops_controller::telemetry::{self, redact_text};
 use std::io::BufRead;
 use std::sync::Arc;
@@ -140,12 +139,20 @@ pub async fn destroy(yes: bool) -> u8 {
         Ok(readers) => readers.writers(),
         Err(error) => return failed(&error),
     };
-    let inventory = match teardown::inventory(&writers, &config.desired).await {
+    let now = Timestamp::now();
+    let state = match local::store(&config).load(&config.desired.identity_tag(), now) {
+        Ok((state, _)) => state,
+        Err(error) => return failed(&error),
+    };
+    let inventory = match teardown::inventory(&writers, &config.desired, &state).await {
         Ok(inventory) => inventory,
         Err(error) => return failed(&error),
     };
-    if let Err(why) = no_open_create(&config, &inventory) {
-        eprintln!("{why}");
+    if let Some((name, at)) = teardown::unsettled_create(&state, &config.desired, &inventory, now) {
+        eprintln!(
+            "the create of droplet {name} was sent at {at} and is not settled: it could appear after the teardown; \
+             try again in a few minutes (CREATE_SETTLE)"
+        );
         return TRY_LATER;
     }
     if inventory.is_empty() {
@@ -169,27 +176,6 @@ pub async fn destroy(yes: bool) -> u8 {
             DONE
         }
         Err(error) => failed(&error),
-    }
-}
-
-/// A create whose outcome is open may still become a droplet, which would then bill unseen.
-fn no_open_create(config: &Config, inventory: &teardown::Inventory) -> Result<(), String> {
-    let now = Timestamp::now();
-    let Ok((state, _)) = local::store(config).load(&config.desired.identity_tag(), now) else { return Ok(()) };
-    let settle = jiff::SignedDuration::try_from(config.desired.times.create_settle).unwrap_or_default();
-    let open = state.intents.iter().find_map(|intent| match &intent.what {
-        IntentKind::CreateDroplet { name, .. }
-            if now.duration_since(intent.at) < settle && !inventory.droplets.iter().any(|d| d.name == *name) =>
-        {
-            Some((name, intent.at))
-        }
-        _ => None,
-    });
-    match open {
-        Some((name, at)) => Err(format!(
-            "the create of droplet {name} was sent at {at} and is not settled: it could appear after the teardown; try again after CREATE_SETTLE"
-        )),
-        None => Ok(()),
     }
 }
 

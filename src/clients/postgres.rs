@@ -95,11 +95,7 @@ impl Reader {
         self.ask("read the heartbeat", self.server.heartbeat_age(worker)).await
     }
 
-    async fn ask<T>(
-        &self,
-        what: &str,
-        work: impl Future<Output = Result<T, ClientError>>,
-    ) -> Result<T, ClientError> {
+    async fn ask<T>(&self, what: &str, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
         self.seam.reach(|| Point::Before(what.to_owned())).await;
         let done = tokio::time::timeout(DEADLINE, work).await.unwrap_or_else(|_| {
             let message = format!("{what}: no answer within {} s", DEADLINE.as_secs());

@@ -3,6 +3,8 @@
 use crate::clients::{ClientError, Writers};
 use crate::plan::desired::Desired;
 use crate::plan::observation::{Droplet, Firewall};
+use crate::plan::state::{IntentKind, State};
+use jiff::Timestamp;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -23,16 +25,41 @@ impl Inventory {
     }
 }
 
-/// Looks. An error means that nothing is known, and then nothing is deleted.
-pub async fn inventory(writers: &Writers, desired: &Desired) -> Result<Inventory, ClientError> {
+/// Looks. An error means that nothing is known, and then nothing is deleted. A list may lag behind:
+/// droplets that the state knows of are asked for by their ids as well.
+pub async fn inventory(writers: &Writers, desired: &Desired, state: &State) -> Result<Inventory, ClientError> {
     let look = writers.digitalocean.look();
     let tag = desired.identity_tag();
-    let droplets = look.droplets_by_tag(&tag).await?;
+    let mut droplets = look.droplets_by_tag(&tag).await?;
+    for id in state.supervisor.droplets.keys() {
+        if !droplets.iter().any(|d| d.id == *id) {
+            droplets.extend(look.droplet(*id).await?);
+        }
+    }
     Ok(Inventory {
         // The listing is by tag already; held against the droplets' own words all the same.
         droplets: droplets.into_iter().filter(|d| d.tags.contains(&tag)).collect(),
         firewall: look.firewall(&desired.firewall_name()).await?.filter(|f| f.tags.contains(&tag)),
     })
+}
+
+/// A create whose outcome is open may still become a droplet, which would then bill unseen: its name
+/// and when it was sent.
+pub fn unsettled_create<'a>(
+    state: &'a State,
+    desired: &Desired,
+    inventory: &Inventory,
+    now: Timestamp,
+) -> Option<(&'a str, Timestamp)> {
+    let sent = state.intents.iter().filter_map(|intent| match &intent.what {
+        IntentKind::CreateDroplet { name, .. } => Some((name.as_str(), intent.at)),
+        _ => None,
+    });
+    let known = state.supervisor.droplets.values().filter(|r| r.deleted_at.is_none());
+    let known = known.map(|record| (record.name.as_str(), record.first_seen));
+    let settle = crate::plan::signed(desired.times.create_settle);
+    let is_there = |name: &str| inventory.droplets.iter().any(|d| d.name == name);
+    sent.chain(known).find(|(name, at)| now.duration_since(*at) < settle && !is_there(name))
 }
 
 /// Deletes by id and waits until the droplets are gone; then the firewall and the tag.

@@ -156,8 +156,13 @@ pub fn digest(desired: &Desired, state: &mut State, seen: &Observation) {
     for droplet in droplets {
         note_droplet(desired, state, seen, droplet);
     }
-    // The observer asked for each missing one by its id as well, so absent means gone.
-    state.supervisor.droplets.retain(|id, _| droplets.iter().any(|d| d.id == *id));
+    // The observer asked for each missing one by its id as well, so absent means gone; but a read that
+    // lags behind knows nothing of what was made since, even if another read has shown it before.
+    let settle = signed(desired.times.create_settle);
+    state.supervisor.droplets.retain(|id, record| {
+        let is_young = record.deleted_at.is_none() && now.duration_since(record.first_seen) < settle;
+        is_young || droplets.iter().any(|d| d.id == *id)
+    });
     settle_intents(desired, state, droplets, now);
     close_reboots(state);
 }

@@ -135,7 +135,7 @@ fn deployed(cx: &Context<'_>, alive: &[&View<'_>], out: &mut Supervisor) -> Find
 fn in_service(cx: &Context<'_>, serving: &View<'_>, alive: &[&View<'_>], out: &mut Supervisor) -> Finding {
     let mut surplus: Vec<_> = alive.iter().filter(|v| v.droplet.id != serving.droplet.id).collect();
     surplus.sort_by_key(|v| v.droplet.id);
-    if let Some(name) = pending_create(cx.state).filter(|_| surplus.is_empty()) {
+    if let Some(name) = pending_create(cx.state, cx.seen).filter(|_| surplus.is_empty()) {
         out.in_progress = true;
         let message =
             format!("droplet {} serves; the create of {name} was sent and is looked for", serving.droplet.name);
@@ -214,7 +214,7 @@ fn replace(cx: &Context<'_>, alive: &[&View<'_>], out: &mut Supervisor) -> Findi
         }
     };
     remove_failed(cx, alive, out);
-    if let Some(name) = pending_create(cx.state) {
+    if let Some(name) = pending_create(cx.state, cx.seen) {
         out.in_progress = true;
         let message = format!("the create of droplet {name} was sent; looking for it before anything else is made");
         return Finding::no(DEPLOYED, Reason::InProgress, message);
@@ -284,11 +284,16 @@ fn delete(cx: &Context<'_>, view: &View<'_>, reason: &str, out: &mut Supervisor)
     out.actions.push(Planned { action: view.delete(), reason: reason.to_owned(), monthly_usd });
 }
 
-pub fn pending_create(state: &State) -> Option<&str> {
-    state.intents.iter().find_map(|i| match &i.what {
+/// A droplet that was asked for and has not been seen, or not any more by a read that may lag behind.
+pub fn pending_create<'a>(state: &'a State, seen: &Observation) -> Option<&'a str> {
+    let open = state.intents.iter().find_map(|i| match &i.what {
         IntentKind::CreateDroplet { name, .. } => Some(name.as_str()),
         _ => None,
-    })
+    });
+    let droplets = seen.droplets.known()?;
+    let is_hidden = |id: &u64| !droplets.iter().any(|d| d.id == *id);
+    let hidden = || state.supervisor.droplets.iter().find(|(id, _)| is_hidden(id)).map(|(_, r)| r.name.as_str());
+    open.or_else(hidden)
 }
 
 /// Never reused: a heartbeat row of an earlier droplet must not speak for a new one.

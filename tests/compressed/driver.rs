@@ -1,8 +1,8 @@
 //! Lives of the controller in a compressed world: how one begins, ends at a chosen point, and what
 //! must be true at each moment.
 
-use super::World;
-use super::railway;
+use super::platform::Platform;
+use super::{World, railway};
 use jiff::SignedDuration;
 use ops_controller::clients::Seam;
 use ops_controller::clients::seam::Point;
@@ -13,8 +13,7 @@ use ops_controller::controller::{Controller, Next};
 use ops_controller::plan::desired::hex_sha256;
 use ops_controller::plan::mode::Shown;
 use ops_controller::plan::state::State;
-use ops_controller::sandbox::digitalocean::{DigitalOceanOptions, DropletView};
-use ops_controller::sandbox::droplet::user_data::supervisor_env;
+use ops_controller::sandbox::digitalocean::{DigitalOceanOptions, DropletView, Recorded};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,11 +28,43 @@ pub type Broken = String;
 /// One deployment in its world: configuration, state file, and the truth about what it made.
 pub struct Deployment {
     pub world: World,
-    pub pairs: Vec<(String, String)>,
+    pairs: Vec<(String, String)>,
+    config: Config,
     folder: tempfile::TempDir,
     foreign: Vec<DropletView>,
     /// The hash that nobody had the token of, if there was one.
     pub lost_hash: Option<String>,
+}
+
+/// A deployment that is healthy: what made it so, to be repeated at once in another world.
+pub struct Beginning {
+    requests: Vec<Recorded>,
+    platform: Platform,
+    state: Vec<u8>,
+    backup: Vec<u8>,
+    took: SignedDuration,
+}
+
+impl Beginning {
+    /// Lives through it once.
+    pub fn healthy() -> Beginning {
+        compressed(async {
+            let deployment = Deployment::new(1, Duration::from_secs(60));
+            let begun = deployment.world.now();
+            let patience = SignedDuration::from_hours(1);
+            let end = live(&deployment, Seam::default(), Arc::default(), patience, is_settled).await;
+            assert_eq!(end, Ok(End::Enough), "without trouble it becomes healthy");
+            let mut requests = deployment.world.cloud().requests();
+            requests.retain(|r| r.method != "GET");
+            Beginning {
+                requests,
+                platform: deployment.world.platform(|p, _| p.clone()),
+                state: std::fs::read(deployment.state_file()).expect("a state"),
+                backup: std::fs::read(deployment.state_file().with_file_name("state.json.bak")).expect("a backup"),
+                took: deployment.world.now().duration_since(begun),
+            }
+        })
+    }
 }
 
 /// How a life ended.
@@ -57,10 +88,11 @@ impl Deployment {
             ("DATABASE_URL", "postgresql://postgres:a-password@db.example.org:5432/railway"),
             ("RAILWAY_API_URL", super::RAILWAY),
             ("DIGITALOCEAN_API_URL", super::DIGITALOCEAN),
-            ("STATE_FILE", &folder.path().join("state.json").display().to_string()),
+            ("STATE_FILE", &folder.path().join("state/state.json").display().to_string()),
         ];
         let pairs = pairs.map(|(n, v)| (n.to_owned(), v.to_owned())).to_vec();
-        let mut deployment = Deployment { world, pairs, folder, foreign: Vec::new(), lost_hash: None };
+        let config = configured(&pairs);
+        let mut deployment = Deployment { world, pairs, config, folder, foreign: Vec::new(), lost_hash: None };
         let almost = format!("{}0", deployment.tag());
         for (name, tags) in [("db-1", vec![]), ("trigger-supervisor-x-1", vec!["ops-controller", almost.as_str()])] {
             deployment.world.cloud().add_droplet(name, &tags).expect("a foreign droplet");
@@ -69,21 +101,37 @@ impl Deployment {
         deployment
     }
 
+    /// The same requests at the same times make the same world, down to the ids.
+    pub async fn go_on_from(&mut self, healthy: &Beginning) {
+        let end = self.world.now() + healthy.took;
+        for request in &healthy.requests {
+            self.world.sleep_until(request.at).await;
+            self.world.repeat(request).await;
+        }
+        self.world.sleep_until(end).await;
+        self.world.platform(|platform, _| platform.clone_from(&healthy.platform));
+        let folder = self.state_file().parent().expect("a folder").to_owned();
+        std::fs::create_dir_all(folder).expect("a folder");
+        std::fs::write(self.state_file(), &healthy.state).expect("written");
+        std::fs::write(self.state_file().with_file_name("state.json.bak"), &healthy.backup).expect("written");
+    }
+
     pub fn set(&mut self, name: &str, value: &str) {
         self.pairs.retain(|(n, _)| n != name);
         self.pairs.push((name.to_owned(), value.to_owned()));
+        self.config = configured(&self.pairs);
     }
 
-    pub fn config(&self) -> Config {
-        Config::from_pairs(self.pairs.clone()).expect("a configuration")
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     pub fn tag(&self) -> String {
-        self.config().desired.identity_tag()
+        self.config.desired.identity_tag()
     }
 
     pub fn state_file(&self) -> PathBuf {
-        self.folder.path().join("state.json")
+        self.folder.path().join("state/state.json")
     }
 
     pub fn store(&self, seam: Seam) -> Store {
@@ -100,7 +148,7 @@ impl Deployment {
         let seam = seam.with_outside(Arc::new(self.world.clone()));
         let (sender, status) = watch::channel(Arc::new(Status::starting(Shown::Active)));
         let store = self.store(seam.clone());
-        let controller = Controller::open(self.config(), store, seam, sender, CancellationToken::new());
+        let controller = Controller::open(self.config.clone(), store, seam, sender, CancellationToken::new());
         Life { controller: controller.expect("a controller"), status }
     }
 
@@ -157,13 +205,11 @@ impl Deployment {
         let id = status.droplet.as_ref().map(|d| d.id).ok_or("healthy without a droplet")?;
         let droplet = self.world.cloud().droplet(id).filter(|d| d.alive && !d.deleting);
         let droplet = droplet.ok_or("healthy, and the droplet is dead")?;
-        let env = supervisor_env(&droplet.user_data)?;
+        let told = self.world.supervisor_of(&droplet).ok_or("healthy, and no supervisor was set up")?;
         self.world.platform(|p, now| match () {
             () if !p.is_up(now) => Err("healthy, and the database is down".to_owned()),
-            () if !p.accepts(&env.token, &env.managed_secret) => {
-                Err("healthy, and the token is refused".to_owned())
-            }
-            () if !p.replicates() => Err("healthy, and nothing is replicated".to_owned()),
+            () if !p.accepts(&told.token, &told.managed_secret) => Err("healthy, and the token is refused".to_owned()),
+            () if !p.may_replicate() => Err("healthy, and nothing can be replicated".to_owned()),
             () => Ok(()),
         })
     }
@@ -238,16 +284,20 @@ impl Deployment {
     /// A world that serves when a cycle begins may stop in its middle; healthy is then no lie.
     fn really_serves_anything(&self) -> Result<(), Broken> {
         let serves = |d: &DropletView| {
-            let env = supervisor_env(&d.user_data).ok();
+            let told = self.world.supervisor_of(d);
             d.alive
                 && !d.deleting
-                && env.is_some_and(|e| self.world.platform(|p, _| p.accepts(&e.token, &e.managed_secret)))
+                && told.is_some_and(|e| self.world.platform(|p, _| p.accepts(&e.token, &e.managed_secret)))
         };
-        match self.world.platform(|p, now| p.is_up(now) && p.replicates()) && self.ours().iter().any(serves) {
+        match self.world.platform(|p, now| p.is_up(now) && p.may_replicate()) && self.ours().iter().any(serves) {
             true => Ok(()),
             false => Err("nothing serves".to_owned()),
         }
     }
+}
+
+fn configured(pairs: &[(String, String)]) -> Config {
+    Config::from_pairs(pairs.to_vec()).expect("a configuration")
 }
 
 /// Healthy, and nothing under way.

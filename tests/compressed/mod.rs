@@ -22,13 +22,14 @@ use ops_controller::clients::postgres::{Change, Server};
 use ops_controller::clients::seam::Outside;
 use ops_controller::plan::observation::{DatabaseView, Publication};
 use ops_controller::sandbox::calendar::Calendar;
-use ops_controller::sandbox::digitalocean::{DigitalOcean, DigitalOceanOptions, DropletView};
+use ops_controller::sandbox::digitalocean::{DigitalOcean, DigitalOceanOptions, DropletView, Recorded};
 use ops_controller::sandbox::droplet::user_data::supervisor_env;
 use ops_controller::sandbox::faults::{Break, Faults};
 use platform::{Platform, Supervisor};
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -64,6 +65,7 @@ struct State {
     /// The next call never returns to the program, which dies while it is under way.
     dies_in_flight: bool,
     counts: Counts,
+    supervisors: BTreeMap<u64, Option<Supervisor>>,
 }
 
 /// What was asked, by party.
@@ -96,7 +98,13 @@ impl World {
         };
         let cloud = DigitalOcean::in_memory(options, faults.clone(), calendar).expect("an account");
         let platform = Platform::new(calendar.now(), token);
-        let state = State { platform, orders: Orders::default(), dies_in_flight: false, counts: Counts::default() };
+        let state = State {
+            platform,
+            orders: Orders::default(),
+            dies_in_flight: false,
+            counts: Counts::default(),
+            supervisors: BTreeMap::new(),
+        };
         World(Arc::new(Inner { calendar, cloud, faults, state: Mutex::new(state), in_flight: Notify::new() }))
     }
 
@@ -138,18 +146,36 @@ impl World {
         self.0.in_flight.notified().await;
     }
 
+    pub async fn sleep_until(&self, at: Timestamp) {
+        let left = at.duration_since(self.now());
+        tokio::time::sleep(left.try_into().unwrap_or_default()).await;
+    }
+
+    /// The same request once more, answered to nobody.
+    pub async fn repeat(&self, request: &Recorded) {
+        let path = format!("{DIGITALOCEAN}{}", request.path);
+        let token = format!("Bearer {}", DigitalOceanOptions::default().token);
+        let built = axum::http::Request::builder().method(request.method.as_str()).uri(path);
+        let built = built.header("authorization", token).body(Body::from(request.body.to_string()));
+        self.0.cloud.carry(built.expect("a request")).await.expect("an answer");
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().expect("the world")
     }
 
     fn supervisors(&self) -> Vec<Supervisor> {
         let alive = |d: &DropletView| d.alive && !d.foreign;
-        let env = |d: DropletView| supervisor_env(&d.user_data).ok();
-        let droplets = self.0.cloud.droplets().into_iter().filter(alive);
-        droplets
-            .filter_map(env)
-            .map(|e| Supervisor { name: e.instance_name, token: e.token, managed_secret: e.managed_secret })
-            .collect()
+        self.0.cloud.droplets().iter().filter(|d| alive(d)).filter_map(|d| self.supervisor_of(d)).collect()
+    }
+
+    /// What a machine was told to run. User-data never changes, so it is read once.
+    pub fn supervisor_of(&self, droplet: &DropletView) -> Option<Supervisor> {
+        let read = || {
+            let env = supervisor_env(&droplet.user_data).ok()?;
+            Some(Supervisor { name: env.instance_name, token: env.token, managed_secret: env.managed_secret })
+        };
+        self.state().supervisors.entry(droplet.id).or_insert_with(read).clone()
     }
 
     fn fate(&self, party: Party, is_write: bool) -> Fate {
@@ -190,11 +216,14 @@ impl World {
         match trouble {
             None => done.await,
             Some(Trouble::Stale) => {
-                if party == Party::DigitalOcean && !is_write {
+                let is_first = !self.0.faults.is_on(Break::ListLag);
+                if is_first {
                     self.0.faults.next_requests(Break::ListLag, 1);
                 }
                 let answer = done.await;
-                self.0.faults.clear(Break::ListLag);
+                if is_first {
+                    self.0.faults.clear(Break::ListLag);
+                }
                 answer
             }
             Some(Trouble::DoneLater(time)) => {
@@ -204,9 +233,7 @@ impl World {
                 });
                 failed(Trouble::DoneLater(time), None)
             }
-            Some(
-                trouble @ (Trouble::AnswerLost | Trouble::Gateway504 | Trouble::ErrorAfter | Trouble::Partial),
-            ) => {
+            Some(trouble @ (Trouble::AnswerLost | Trouble::Gateway504 | Trouble::ErrorAfter | Trouble::Partial)) => {
                 let answer = done.await;
                 failed(trouble, Some(answer))
             }
@@ -277,8 +304,7 @@ impl World {
             if !platform.is_up(now) {
                 return Err(refused());
             }
-            let publication =
-                Publication { has_table: true, inserts: true, updates: true, deletes: true, owned: true };
+            let publication = Publication { has_table: true, inserts: true, updates: true, deletes: true, owned: true };
             match change {
                 Change::WalLevelLogical => platform.wal_level_in_file = Some("logical"),
                 Change::Reload => {}

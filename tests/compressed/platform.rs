@@ -5,9 +5,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use ops_controller::plan::desired::hex_sha256;
-use ops_controller::plan::observation::{
-    DatabaseView, Publication, Role, Setting, Slot, TaskRun, Worker, WorkerGroup,
-};
+use ops_controller::plan::observation::{DatabaseView, Publication, Role, Setting, Slot, TaskRun, Worker, WorkerGroup};
 use std::collections::BTreeMap;
 
 pub const GROUP: &str = "group-1";
@@ -41,6 +39,7 @@ pub struct Platform {
 }
 
 /// What one machine would do if the webapp let it.
+#[derive(Debug, Clone)]
 pub struct Supervisor {
     pub name: String,
     pub token: String,
@@ -110,9 +109,10 @@ impl Platform {
         managed_secret == MANAGED_SECRET && hex_sha256(token.as_bytes()) == self.token_hash
     }
 
-    /// Everything that replication needs, streaming.
-    pub fn replicates(&self) -> bool {
-        self.wal_level == "logical" && self.slot && self.slot_due.is_some() && self.replica_identity == 'f'
+    /// Everything that replication needs; the slot is the webapp's affair.
+    pub fn may_replicate(&self) -> bool {
+        let publishes = |p: &Publication| p.has_table && p.inserts && p.updates && p.deletes;
+        self.wal_level == "logical" && self.replica_identity == 'f' && self.publication.as_ref().is_some_and(publishes)
     }
 
     pub fn ask_for_restart(&mut self, now: Timestamp) {

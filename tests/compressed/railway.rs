@@ -33,15 +33,18 @@ fn observe(platform: &Platform, now: Timestamp, variables: &Value) -> Value {
         (WEBAPP_ID, "trigger.dev", FIRST_DEPLOYMENT, "RUNNING"),
         ("service-redis", "redis", "deployment-redis-1", "RUNNING"),
     ];
-    let edges: Vec<Value> = services.into_iter().map(|(id, name, deployment, instance)| {
-        let deployment = json!({
-            "id": deployment, "status": "SUCCESS", "deploymentStopped": false,
-            "instances": [{"id": "instance-1", "status": instance}],
-        });
-        json!({"node": {
-            "serviceId": id, "serviceName": name, "latestDeployment": deployment, "activeDeployments": [deployment],
-        }})
-    }).collect();
+    let edges: Vec<Value> = services
+        .into_iter()
+        .map(|(id, name, deployment, instance)| {
+            let deployment = json!({
+                "id": deployment, "status": "SUCCESS", "deploymentStopped": false,
+                "instances": [{"id": "instance-1", "status": instance}],
+            });
+            json!({"node": {
+                "serviceId": id, "serviceName": name, "latestDeployment": deployment, "activeDeployments": [deployment],
+            }})
+        })
+        .collect();
     let mut data = json!({"environment": {
         "id": ENVIRONMENT,
         "serviceInstances": {"edges": edges, "pageInfo": {"hasNextPage": false, "endCursor": null}},
@@ -65,7 +68,9 @@ fn logs(platform: &Platform, now: Timestamp, variables: &Value) -> Value {
     if variables["deploymentId"] == FIRST_DEPLOYMENT
         && let Some(token) = &platform.printed_token
     {
-        lines.push(line(format!("Trigger.dev Bootstrap - Worker Token\n\nToken:\n{token}\n\nTRIGGER_WORKER_TOKEN={token}\n")));
+        lines.push(line(format!(
+            "Trigger.dev Bootstrap - Worker Token\n\nToken:\n{token}\n\nTRIGGER_WORKER_TOKEN={token}\n"
+        )));
     }
     json!({"deploymentLogs": lines})
 }

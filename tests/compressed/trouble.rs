@@ -62,6 +62,8 @@ impl Trouble {
 /// Which calls a trouble happens to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Calls {
+    /// The next so many, whoever is called.
+    Any(u32),
     /// The next so many to this party, reads and writes alike.
     Next(Party, u32),
     /// The next so many writes, whoever is called.
@@ -93,11 +95,11 @@ impl Orders {
     pub fn take(&mut self, party: Party, is_write: bool, now: Timestamp) -> Option<Trouble> {
         self.0.retain(|order| !order.is_over(now));
         let order = self.0.iter_mut().find(|order| match &order.calls {
+            Calls::Any(_) | Calls::Until(_) => true,
             Calls::Next(wanted, _) => *wanted == party,
             Calls::Writes(_) => is_write,
-            Calls::Until(_) => true,
         })?;
-        if let Calls::Next(_, left) | Calls::Writes(left) = &mut order.calls {
+        if let Calls::Any(left) | Calls::Next(_, left) | Calls::Writes(left) = &mut order.calls {
             *left -= 1;
         }
         Some(order.trouble)
@@ -107,7 +109,7 @@ impl Orders {
 impl Order {
     fn is_over(&self, now: Timestamp) -> bool {
         match &self.calls {
-            Calls::Next(_, left) | Calls::Writes(left) => *left == 0,
+            Calls::Any(left) | Calls::Next(_, left) | Calls::Writes(left) => *left == 0,
             Calls::Until(end) => *end <= now,
         }
     }

@@ -35,6 +35,24 @@ fn a_lost_create_that_is_found_is_closed() {
     }
 }
 
+/// Found by the crash sweep: a read that lags behind hid a droplet that an earlier read had shown,
+/// and another one was made.
+#[test]
+fn a_young_droplet_that_a_later_read_does_not_show_is_looked_for_before_anything_is_made() {
+    let mut world = World::without_droplets();
+    world.intent(NAME, Some(ID), true);
+    world.add(ID, NAME);
+    world.cycle().expect_false(DEPLOYED, Reason::DropletBooting);
+    world.remove(ID);
+    // It was made a minute ago.
+    world.later(seconds(29));
+    let cycle = world.cycle();
+    cycle.expect_nothing_planned();
+    cycle.expect_false(DEPLOYED, Reason::InProgress);
+    world.later(seconds(1));
+    assert_eq!(world.cycle().creates().len(), 1, "after that it is gone");
+}
+
 #[test]
 fn an_unreadable_listing_settles_no_create() {
     let mut world = World::without_droplets();

@@ -1,29 +1,102 @@
+//! Stopped anywhere, with anything going wrong besides, the controller keeps its promises.
+//!
+//! A schedule names a scenario, the point at which the program is stopped (before, during and after
+//! each outbound call, and around each write of its state), what goes wrong with which calls, how far
+//! lists lag, how long the program stays away, and perhaps a second stop. In each moment: no more
+//! droplets of ours than allowed, nothing foreign touched, one restart for one change, and healthy
+//! said only when it was. In the end: one droplet, no open intent, and a token that somebody knows.
+//!
+//! `SWEEP=100000 cargo test --release --test sweep` runs that many schedules; a failure prints its
+//! number, and `SWEEP_SEED=<number>` replays it alone, with the program's log.
+
 #[path = "../compressed/mod.rs"]
 mod compressed;
+mod run;
+mod scenario;
+mod schedule;
 
-use compressed::driver::*;
-use std::sync::Arc;
-use std::time::Duration;
-use jiff::SignedDuration;
+use compressed::driver::Beginning;
+use schedule::{Schedule, Ways};
+use std::panic::AssertUnwindSafe;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Every point of every scenario at least once.
+const SCHEDULES: u64 = 2_400;
+/// More of them would say the same.
+const SHOWN: usize = 5;
 
 #[test]
-fn probe() {
-    let t = std::time::Instant::now();
-    compressed(async {
-        let d = Deployment::new(1, Duration::from_secs(60));
-        let trace = Trace::default();
-        let begun = d.world.now();
-        let end = live(&d, tracing(trace.clone()), Arc::default(), SignedDuration::from_hours(6), is_settled).await;
-        println!("{end:?} after {:#} {} points {:?}", d.world.now().duration_since(begun), trace.lock().unwrap().len(), d.world.counts());
-        d.check_settled(&d.state()).unwrap();
-    });
-    println!("{:?}", t.elapsed());
-    let t = std::time::Instant::now();
-    for _ in 0..20 {
-    compressed(async {
-        let d = Deployment::new(1, Duration::from_secs(60));
-        let _ = live(&d, ops_controller::clients::Seam::default(), Arc::default(), SignedDuration::from_hours(6), is_settled).await;
-    });
+fn without_trouble_every_scenario_comes_to_its_end() {
+    let ways = run::ways(&Beginning::healthy());
+    for (scenario, way) in scenario::Scenario::ALL.iter().zip(&ways) {
+        println!("{scenario:?}: {} points", way.len());
+        assert!(way.len() > 10, "{scenario:?}: a way of {} points is too short to be true", way.len());
     }
-    println!("20: {:?}", t.elapsed());
+}
+
+#[test]
+fn stopped_anywhere_it_keeps_its_promises() {
+    let healthy = Beginning::healthy();
+    let ways = run::ways(&healthy);
+    if let Ok(number) = std::env::var("SWEEP_SEED") {
+        return replay(number.parse().expect("SWEEP_SEED is a number"), &ways, &healthy);
+    }
+    let count = std::env::var("SWEEP").map_or(SCHEDULES, |n| n.parse().expect("SWEEP is a number"));
+    let begun = Instant::now();
+    let broken = sweep(count, &ways, &healthy);
+    let seconds = begun.elapsed().as_secs_f64();
+    println!("{count} schedules in {seconds:.1} s: {:.0} each second", count as f64 / seconds);
+    assert!(broken.is_empty(), "{} of {count} schedules broke a promise:\n\n{}", broken.len(), told(&broken));
+}
+
+fn replay(number: u64, ways: &Ways, healthy: &Beginning) {
+    let filter = tracing_subscriber::EnvFilter::new("ops_controller=debug");
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let schedule = Schedule::of(number, ways);
+    println!(
+        "{schedule:#?}\nat {:?}",
+        ways[scenario::Scenario::ALL.iter().position(|s| *s == schedule.scenario).expect("one")][schedule.at]
+    );
+    run::run(&schedule, healthy).expect("every promise is kept");
+}
+
+struct Failure {
+    schedule: Schedule,
+    why: String,
+}
+
+/// Runs the first `count` schedules on all cores.
+fn sweep(count: u64, ways: &Ways, healthy: &Beginning) -> Vec<Failure> {
+    let next = AtomicU64::new(0);
+    let failures = Mutex::new(Vec::new());
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::SeqCst);
+            if number >= count {
+                return;
+            }
+            let schedule = Schedule::of(number, ways);
+            let done = std::panic::catch_unwind(AssertUnwindSafe(|| run::run(&schedule, healthy)));
+            let done = done.unwrap_or_else(|_| Err("it panicked, see above".to_owned()));
+            if let Err(why) = done {
+                failures.lock().expect("the list").push(Failure { schedule, why });
+            }
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| (0..cores).for_each(|_| drop(scope.spawn(work))));
+    failures.into_inner().expect("the list")
+}
+
+fn told(failures: &[Failure]) -> String {
+    let mut text = String::new();
+    for Failure { schedule, why } in failures.iter().take(SHOWN) {
+        text.push_str(&format!(
+            "{why}\n{schedule:?}\nreplay: SWEEP_SEED={} cargo test --test sweep stopped -- --nocapture\n\n",
+            schedule.number
+        ));
+    }
+    text
 }

@@ -112,7 +112,7 @@ impl Api<'_> {
             image: image.to_owned(),
             vpc_uuid: vpc_uuid.to_owned(),
             features: features(body),
-            user_data: user_data.to_owned(),
+            user_data: user_data.into(),
             ..NewDroplet::default()
         })
     }

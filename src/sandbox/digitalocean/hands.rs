@@ -5,6 +5,7 @@ use super::world::World;
 use super::{DigitalOcean, Firewall, Recorded, Simulation};
 use crate::sandbox::faults::Break;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 /// The truth about one droplet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub struct DropletView {
     /// The supervisor's process, when it is one of its own.
     pub pid: Option<u32>,
     pub created_at: String,
-    pub user_data: String,
+    pub user_data: Arc<str>,
     pub foreign: bool,
 }
 

@@ -241,7 +241,7 @@ impl Simulation {
                     };
                     let machine = Machine {
                         ip: droplet.ip,
-                        user_data: droplet.user_data.clone(),
+                        user_data: droplet.user_data.to_string(),
                         heartbeat_interval: options.heartbeat_interval,
                         connect_retry: options.connect_retry,
                     };

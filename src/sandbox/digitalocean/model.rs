@@ -2,6 +2,7 @@
 
 use super::ids::Reservation;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use tokio::time::Instant;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub struct Droplet {
     pub image: String,
     pub vpc_uuid: String,
     pub features: Vec<&'static str>,
-    pub user_data: String,
+    pub user_data: Arc<str>,
     pub state: State,
     pub created: Instant,
     pub created_at: String,
@@ -76,7 +77,7 @@ pub struct NewDroplet {
     pub image: String,
     pub vpc_uuid: String,
     pub features: Vec<&'static str>,
-    pub user_data: String,
+    pub user_data: Arc<str>,
     pub never_healthy: bool,
 }
 

@@ -4,10 +4,10 @@
 //! it comes true; nothing here waits, listens or spawns. What must be done to real machines is
 //! left in `power` for the caller.
 
-use super::{DigitalOceanOptions, DropletBackend};
 use super::ids::{Ids, Reservation};
 use super::model::{Action, ActionKind, Droplet, NewDroplet, Power, State};
 use super::network::Firewall;
+use super::{DigitalOceanOptions, DropletBackend};
 use crate::sandbox::calendar::Calendar;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;

@@ -1,0 +1,142 @@
+//! One schedule: where the program is stopped, what goes wrong besides, how long it stays away.
+//!
+//! A number is a schedule. Low numbers go through every point of every scenario; what varies besides
+//! comes out of the number itself, so that a number that failed fails again.
+
+use crate::compressed::trouble::{Party, Trouble};
+use crate::scenario::Scenario;
+use ops_controller::clients::seam::Point;
+use std::time::Duration;
+
+/// How the program ends at its point, or what happens to its disk there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Stopped at the point.
+    Stop,
+    /// The request is on its way; it is carried out and nobody is there to hear the answer.
+    InFlight,
+    /// Not stopped: only the trouble happens.
+    GoOn,
+    /// The new file was in place and is cut short: it was not on the disk yet.
+    Torn,
+    /// The rename is undone: it was not on the disk yet.
+    LostRename,
+    /// No write succeeds for a while; the program is not stopped.
+    DiskFull,
+}
+
+/// Which calls the trouble happens to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// The call at which the program is stopped.
+    ThatCall,
+    /// The first calls of the next life.
+    Next(Party, u32),
+    Writes(u32),
+    For(Duration),
+}
+
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    pub number: u64,
+    pub scenario: Scenario,
+    /// The point's place among all points of the first life.
+    pub at: usize,
+    /// Where the call began that ends there.
+    pub call: usize,
+    pub cut: Cut,
+    pub trouble: Option<(Trouble, When)>,
+    /// Lists lag by this, for some minutes from the stop on.
+    pub list_lag: Option<Duration>,
+    /// Between the end of one life and the next.
+    pub away: Duration,
+    /// The next life is stopped, too, at this point.
+    pub again: Option<usize>,
+}
+
+/// The points of each scenario when nothing goes wrong, in the order of `Scenario::ALL`.
+pub type Ways = Vec<Vec<Point>>;
+
+impl Schedule {
+    pub fn of(number: u64, ways: &Ways) -> Schedule {
+        let scenarios = Scenario::ALL.len() as u64;
+        let chosen = usize::try_from(number % scenarios).expect("small");
+        let (scenario, way) = (Scenario::ALL[chosen], &ways[chosen]);
+        let round = number / scenarios;
+        let at = usize::try_from(round % way.len() as u64).expect("small");
+        let mut dice = Dice(number);
+        let cuts = cuts(&way[at]);
+        let cut = cuts[dice.below(cuts.len())];
+        // Consecutive numbers take consecutive troubles, so that few numbers meet all of them.
+        let which =
+            usize::try_from((number / scenarios + number / 97) % (Trouble::ALL.len() as u64 + 1)).expect("small");
+        let trouble = Trouble::ALL.get(which).map(|trouble| (*trouble, when(&way[at], cut, &mut dice)));
+        let lags = [None, None, Some(5), Some(30), Some(60)];
+        let aways = [1, 1, 15, 60, 400, 7200];
+        Schedule {
+            number,
+            scenario,
+            at,
+            call: call(way, at),
+            cut,
+            trouble,
+            list_lag: lags[dice.below(lags.len())].map(Duration::from_secs),
+            away: Duration::from_secs(aways[dice.below(aways.len())]),
+            again: (dice.below(3) == 0).then(|| dice.below(80)),
+        }
+    }
+}
+
+fn call(way: &[Point], at: usize) -> usize {
+    match &way[at] {
+        Point::After(what) => {
+            way[..at].iter().rposition(|p| *p == Point::Before(what.clone())).expect("every call begins")
+        }
+        _ => at,
+    }
+}
+
+fn cuts(point: &Point) -> &'static [Cut] {
+    match point {
+        Point::Before(_) => &[Cut::Stop, Cut::InFlight, Cut::InFlight, Cut::GoOn],
+        Point::After(_) => &[Cut::Stop],
+        Point::BeforeWrite => &[Cut::Stop, Cut::DiskFull],
+        Point::Written => &[Cut::Stop],
+        Point::Renamed => &[Cut::Stop, Cut::Torn, Cut::LostRename],
+    }
+}
+
+fn when(point: &Point, cut: Cut, dice: &mut Dice) -> When {
+    if matches!((point, cut), (Point::Before(_), Cut::GoOn)) {
+        return When::ThatCall;
+    }
+    let parties = [Party::DigitalOcean, Party::DigitalOcean, Party::Railway, Party::Database, Party::Webapp];
+    match dice.below(4) {
+        0 if matches!(point, Point::After(_)) => When::ThatCall,
+        0 | 1 => When::Next(parties[dice.below(parties.len())], 1 + dice.few()),
+        // Three lost restarts in a row are given to a person, rightly.
+        2 => When::Writes(1 + dice.few().min(1)),
+        _ => When::For(Duration::from_secs([5, 20, 60][dice.below(3)])),
+    }
+}
+
+/// SplitMix64: the same on every machine.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        usize::try_from(self.roll() % n as u64).expect("small")
+    }
+
+    fn few(&mut self) -> u32 {
+        u32::try_from(self.below(3)).expect("small")
+    }
+}
