@@ -120,10 +120,16 @@ fn configuration() -> Result<Config, u8> {
 
 /// For the commands that only look: warnings and errors on standard error, nothing else.
 fn quiet_configuration() -> Result<Config, u8> {
-    let config = configuration()?;
+    let config = silent_configuration()?;
     for warning in &config.warnings {
         eprintln!("warning: {warning}");
     }
+    Ok(config)
+}
+
+/// The same for a command that shows the warnings itself.
+fn silent_configuration() -> Result<Config, u8> {
+    let config = configuration()?;
     config.secrets().iter().for_each(ops_controller::telemetry::redact);
     Ok(config)
 }
