@@ -48,7 +48,7 @@ pub enum Command {
     Once,
     /// Show the running daemon's status as JSON
     Status,
-    /// Say why it is not healthy: one line for each condition that is not True, with the fix
+    /// Say why it is not healthy: one line for each cause, with the fix
     Why,
     /// Check each token, id, name and privilege, read-only
     Doctor,

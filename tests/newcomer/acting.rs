@@ -43,7 +43,7 @@ async fn what_a_create_is_refused_for_is_named_by_why() {
 async fn the_daemons_log_names_the_variable_and_the_fix() {
     let world = World::start().await;
     let env = world.with("DIGITALOCEAN_TOKEN", "dop_v1_wrong-canary").with("SUPERVISOR_SIZ", "s-1vcpu-1gb");
-    let daemon = env.start(&["run"]);
+    let mut daemon = env.start(&["run"]);
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let ended = env.run(&["status"]).await;
@@ -51,7 +51,7 @@ async fn the_daemons_log_names_the_variable_and_the_fix() {
         if status["cycle"]["number"].as_u64().is_some_and(|n| n > 0) {
             break;
         }
-        assert!(Instant::now() < deadline, "no cycle: {}", ended.all());
+        assert!(!daemon.has_ended() && Instant::now() < deadline, "no cycle: {}", ended.all());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let log = daemon.end_with(libc::SIGTERM).await.expect_code(0);
