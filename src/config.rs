@@ -6,6 +6,7 @@
 
 mod parse;
 mod source;
+mod strangers;
 mod variables;
 
 use crate::plan::desired::{Desired, Limits, Times};
@@ -15,8 +16,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use thiserror::Error;
 
-pub use parse::parse_duration;
+pub use parse::{parse_duration, percent_decode};
 pub use source::{Origin, Source};
+use strangers::Stranger;
 pub use variables::{VARIABLES, Variable};
 
 /// A checked configuration.
@@ -41,7 +43,7 @@ pub struct Config {
     pub log_level: String,
     /// What was set where, for `config`.
     pub effective: Vec<Effective>,
-    /// Names that look like misspelt ones of ours.
+    /// What is set and probably a mistake; each begins with the name that it is about.
     pub warnings: Vec<String>,
 }
 
@@ -80,7 +82,7 @@ impl Config {
         let mut errors = Vec::new();
         source.read_env_file(&mut errors);
         source.read_secret_files(&mut errors);
-        let warnings = source.misspelt();
+        let strangers = strangers::strangers(&source);
         let raw = source.raw().map_err(|e| ConfigError(vec![e]))?;
         let mut p = Parser::new(errors);
         let desired = desired(&raw, &mut p);
@@ -101,17 +103,14 @@ impl Config {
             log_level: p.log_level("LOG_LEVEL", &raw.log_level),
             desired,
             effective: source.effective(),
-            warnings,
+            warnings: strangers.iter().map(Stranger::warning).chain(pooled(&raw.database_url)).collect(),
         };
         if config.railway_api_token.is_none() && config.railway_project_token.is_none() {
-            p.error(
-                "RAILWAY_API_TOKEN",
-                "is required: an account or workspace token (a project token goes into RAILWAY_TOKEN)",
-            );
+            p.error("RAILWAY_API_TOKEN", &variables::required("RAILWAY_API_TOKEN"));
         }
         match p.errors {
             errors if errors.is_empty() => Ok(config),
-            errors => Err(ConfigError(errors)),
+            errors => Err(ConfigError(with_strangers(errors, &strangers))),
         }
     }
 
@@ -135,11 +134,37 @@ impl Config {
             && let Some(password) = url.password()
         {
             secrets.push(Secret::new(password));
-            secrets.push(Secret::new(parse::percent_decode(password)));
+            secrets.push(Secret::new(percent_decode(password)));
         }
         secrets.retain(|s| s.expose().len() >= 4);
         secrets
     }
+}
+
+/// A missing variable and its misspelt name are one mistake, and one line.
+fn with_strangers(mut errors: Vec<String>, strangers: &[Stranger]) -> Vec<String> {
+    for stranger in strangers {
+        let missing = stranger.nearest.map(|ours| format!("{ours} is required"));
+        match missing.and_then(|missing| errors.iter_mut().find(|e| e.starts_with(&missing))) {
+            Some(error) => error.push_str(&format!("; {} is set, which nobody reads: rename it", stranger.name)),
+            None => errors.push(stranger.warning()),
+        }
+    }
+    errors
+}
+
+/// An address that looks like a connection pooler's. What a session tells is seen later.
+fn pooled(url: &Option<String>) -> Option<String> {
+    let url = url::Url::parse(url.as_deref()?).ok()?;
+    let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
+    let sign = match url.port() {
+        Some(port @ (6432 | 6543)) => format!("port {port}"),
+        _ if host.contains("pgbouncer") || host.contains("pooler") => format!("host {host}"),
+        _ if url.query_pairs().any(|(name, _)| name == "pgbouncer") => "its pgbouncer=".to_owned(),
+        _ => return None,
+    };
+    let fix = "use the direct address, such as DATABASE_PUBLIC_URL of the Postgres service";
+    Some(format!("DATABASE_URL leads to a connection pooler, by {sign}, which hides sessions and settings: {fix}"))
 }
 
 fn desired(raw: &source::Raw, p: &mut Parser) -> Desired {

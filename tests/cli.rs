@@ -4,9 +4,7 @@
 mod binary;
 
 use binary::{DEADLINE, Ended, Environment};
-use futures_util::future::join_all;
-use ops_controller::sandbox::digitalocean::{DigitalOcean, DigitalOceanOptions};
-use ops_controller::sandbox::faults::{Break, Faults};
+use ops_controller::sandbox::faults::Break;
 use ops_controller::sandbox::{Options, Sandbox};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -29,7 +27,6 @@ const COMMANDS: [&str; 13] = [
     "healthcheck",
     "sandbox",
 ];
-const NOBODY: &str = "11111111-1111-4111-8111-111111111111";
 
 struct World {
     sandbox: Sandbox,
@@ -157,142 +154,6 @@ async fn healthcheck_tells_a_daemon_from_nothing_and_from_something_else() {
     env.run(&["healthcheck"]).await.expect_code(1).expect_text("answered 404");
 }
 
-// doctor
-
-/// The one BAD line of a report.
-fn only_bad(ended: &Ended) -> &str {
-    let bad: Vec<_> = ended.out.lines().filter(|l| l.starts_with("BAD")).collect();
-    assert_eq!(bad.len(), 1, "one thing is wrong, so one line says so:\n{}", ended.out);
-    bad[0]
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn doctor_names_the_one_thing_that_is_wrong_and_its_fix() {
-    let world = World::start().await;
-    let env = &world.env;
-    world.sandbox.postgres.create_role("plain", "a plain password").await.expect("a role");
-    let url = env.get("DATABASE_URL").to_owned();
-    let server = &url[url.rfind('@').expect("a host")..];
-    let scopeless = async |scope: &str| {
-        let options = DigitalOceanOptions { missing_scopes: vec![scope.to_owned()], ..DigitalOceanOptions::default() };
-        DigitalOcean::start(options, Faults::default()).await.expect("a simulator")
-    };
-    let (no_firewalls, no_droplets, no_account) =
-        (scopeless("firewall:read").await, scopeless("droplet:read").await, scopeless("account:read").await);
-    let one = |name: &str, value: &str| env.clone().with(name, value);
-    let database = |value: &str| one("DATABASE_URL", value);
-
-    let good = env.run(&["doctor"]).await.expect_code(0).expect_text("checks passed");
-    assert!(!good.out.contains("BAD"), "{}", good.out);
-    world.assert_silent(&good);
-
-    let cases: Vec<(Environment, &str, &[&str])> = vec![
-        (
-            one("DIGITALOCEAN_TOKEN", "dop_v1_wrong-canary"),
-            "DIGITALOCEAN_TOKEN",
-            &["make one at cloud.digitalocean.com"],
-        ),
-        (
-            one("DIGITALOCEAN_API_URL", &no_firewalls.base_url()),
-            "DIGITALOCEAN_TOKEN",
-            &["firewall:read", ".env.example"],
-        ),
-        (one("DIGITALOCEAN_API_URL", &no_droplets.base_url()), "DIGITALOCEAN_TOKEN", &["droplet:read", ".env.example"]),
-        (one("DIGITALOCEAN_API_URL", &no_account.base_url()), "DIGITALOCEAN_TOKEN", &["account:read", ".env.example"]),
-        (
-            one("DIGITALOCEAN_API_URL", "http://127.0.0.1:1"),
-            "DigitalOcean",
-            &["could not connect", "DIGITALOCEAN_API_URL"],
-        ),
-        (one("RAILWAY_API_TOKEN", "wrong-canary"), "RAILWAY_API_TOKEN", &["make one at railway.com/account/tokens"]),
-        (
-            env.clone().without("RAILWAY_API_TOKEN").with("RAILWAY_TOKEN", env.get("RAILWAY_API_TOKEN")),
-            "RAILWAY_TOKEN",
-            &["must be a project token", "RAILWAY_API_TOKEN"],
-        ),
-        (one("RAILWAY_API_URL", "http://127.0.0.1:1/graphql/v2"), "Railway", &["could not connect", "RAILWAY_API_URL"]),
-        (one("RAILWAY_PROJECT_ID", NOBODY), "RAILWAY_PROJECT_ID", &["copy the id from the project's settings"]),
-        (one("RAILWAY_ENVIRONMENT_ID", NOBODY), "RAILWAY_ENVIRONMENT_ID", &["there are: production = ", "staging = "]),
-        (
-            one("WEBAPP_SERVICE_NAME", "triggerdev"),
-            "WEBAPP_SERVICE_NAME",
-            &["triggerdev", "trigger.dev", "set WEBAPP_SERVICE_NAME"],
-        ),
-        (
-            database("postgresql://u:canary-word@127.0.0.1:1/railway"),
-            "DATABASE_URL",
-            &["Connection refused", "check host and port"],
-        ),
-        (
-            database("postgresql://u:canary-word@postgres.railway.internal:5432/railway"),
-            "DATABASE_URL",
-            &["could not connect", "inside Railway only", "DATABASE_PUBLIC_URL"],
-        ),
-        (
-            database(&format!("postgresql://postgres:canary-word{server}")),
-            "DATABASE_URL",
-            &["refused the user or password", "percent-encode"],
-        ),
-        (
-            database(&url.replace("/railway", "/nosuch")),
-            "DATABASE_URL",
-            &["\"nosuch\" does not exist", "database's name at the end"],
-        ),
-        (
-            database(&url.replace("/railway", "/postgres")),
-            "webapp tables",
-            &["migrations have not run", "point DATABASE_URL to"],
-        ),
-        (
-            database(&world.sandbox.postgres.url_as("plain", "a plain password")),
-            "DATABASE_URL",
-            &["the role lacks a right", "owner or a superuser"],
-        ),
-        (database(&format!("{url}?pgbouncer=true")), "DATABASE_URL", &["connection pooler", "use the direct address"]),
-        (
-            one("SUPERVISOR_SIZE", "s-2vcpu-3gb"),
-            "SUPERVISOR_SIZE",
-            &["sells no size s-2vcpu-3gb", "in nyc1 there are s-1vcpu-512mb-10gb"],
-        ),
-        (
-            one("SUPERVISOR_SIZE", "s-16vcpu-32gb").with("MAX_MONTHLY_USD", "1000").with("SUPERVISOR_REGION", "lon1"),
-            "SUPERVISOR_REGION",
-            &["not sold in lon1", "nyc1, nyc3, ams3, fra1", "set SUPERVISOR_REGION"],
-        ),
-        (
-            one("MAX_MONTHLY_USD", "10"),
-            "MAX_MONTHLY_USD",
-            &["18 USD", "the limit is 10", "raise it", "s-1vcpu-1gb for 6"],
-        ),
-    ];
-    // A few at a time: each talks to one small world.
-    for some in cases.chunks(4) {
-        let runs = some.iter().map(|(env, _, _)| env.run(&["doctor"]));
-        for (ended, (_, name, words)) in join_all(runs).await.into_iter().zip(some) {
-            let ended = ended.expect_code(1).expect_text("checks failed");
-            let bad = only_bad(&ended);
-            assert!(bad.starts_with(&format!("BAD {name}: ")), "{name} is to be named: {bad}");
-            for word in *words {
-                assert!(bad.contains(word), "{name}: {word:?} is not in: {bad}");
-            }
-            assert!(!ended.all().contains("canary"), "{}", ended.all());
-            world.assert_silent(&ended);
-        }
-    }
-    // A name that somebody chose is never replaced by a guess: a restart would hit the wrong database.
-    let wrong = one("DB_SERVICE_NAME", "Postgress").run(&["doctor"]).await.expect_code(1);
-    wrong.expect_text("BAD DB_SERVICE_NAME: no service named Postgress");
-    // A usual one is tried by its other usual spellings, and told.
-    let other = one("DB_SERVICE_NAME", "PostgreSQL").run(&["doctor"]).await.expect_code(0);
-    other.expect_text("DB_SERVICE_NAME: none is named PostgreSQL; took service Postgres");
-
-    world.sandbox.digitalocean.add_droplet("foreign", &[]).expect("a droplet");
-    assert_eq!(world.sandbox.digitalocean.droplets().len(), 1, "doctor made nothing");
-    assert!(world.sandbox.digitalocean.requests().iter().all(|r| r.method == "GET"), "doctor only reads");
-    assert!(!world.state_file().exists(), "and writes no state");
-    world.sandbox.stop().await;
-}
-
 // A whole life
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -330,7 +191,10 @@ async fn a_deployment_from_plan_to_destroy() {
     }
     assert_eq!(json["held"][0]["by"], "FirewallReady");
     let why = run(&["why"], 1).await;
-    assert!(why.out.lines().all(|l| l.contains(" is False (") || l.starts_with("held: ")), "{}", why.out);
+    let (last, lines) =
+        why.out.lines().collect::<Vec<_>>().split_last().map(|(l, ls)| (*l, ls.to_vec())).expect("lines");
+    assert!(lines.iter().all(|l| l.contains(" is False (")), "{}", why.out);
+    assert_eq!(last, "SupervisorReachable, SupervisorConnected: waiting for the above");
     assert!(!world.state_file().exists(), "looking writes no state");
     assert!(ocean.requests().iter().all(|r| r.method == "GET"), "and asks only");
 
@@ -463,27 +327,9 @@ async fn a_deployment_from_plan_to_destroy() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn destroy_with_yes_asks_nothing_and_config_shows_no_secret() {
+async fn destroy_with_yes_asks_nothing() {
     let world = World::start().await;
-    let env = world
-        .env
-        .clone()
-        .with("API_TOKEN", "canary-api-token")
-        .with("TRIGGER_WORKER_TOKEN", world.sandbox.webapp.token())
-        .with("MANAGED_WORKER_SECRET", world.sandbox.webapp.managed_secret())
-        .with("SUPERVISOR_SIZ", "s-1vcpu-1gb");
-    let config = env.run(&["config"]).await.expect_code(0).expect_text("did you mean SUPERVISOR_SIZE?");
-    world.assert_silent(&config);
-    assert!(!config.all().contains("canary"), "{}", config.out);
-    let line = |name: &str| config.out.lines().find(|l| l.starts_with(&format!("{name} "))).expect("a line");
-    let words = |name: &str| line(name).split_whitespace().skip(1).collect::<Vec<_>>().join(" ");
-    for secret in ["DIGITALOCEAN_TOKEN", "RAILWAY_API_TOKEN", "DATABASE_URL", "API_TOKEN", "TRIGGER_WORKER_TOKEN"] {
-        assert_eq!(words(secret), "set (environment)", "{secret}");
-    }
-    assert_eq!(words("RAILWAY_TOKEN"), "unset");
-    assert_eq!(words("SUPERVISOR_SIZE"), "s-2vcpu-2gb (default)");
-    assert_eq!(words("CHECK_INTERVAL"), "5s (environment)");
-
+    let env = world.env.clone();
     // Two cycles: the firewall, then the droplet.
     env.run(&["once"]).await.expect_code(0);
     env.run(&["once"]).await.expect_code(0);

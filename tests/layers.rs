@@ -23,6 +23,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "plan::state::RailwayIds",
             "plan::replication::PUBLICATION",
             "plan::replication::SLOT",
+            "plan::replication::identifier",
         ],
     ),
     ("sandbox", &["sandbox"]),

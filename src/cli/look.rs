@@ -1,11 +1,11 @@
 //! The commands that only look: plan, status, why, doctor, config, healthcheck.
 
-use super::{CHANGES_PENDING, DONE, ERROR, TRY_LATER, failed, local, quiet_configuration};
+use super::{CHANGES_PENDING, DONE, ERROR, TRY_LATER, failed, local, quiet_configuration, silent_configuration};
 use jiff::Timestamp;
 use ops_controller::clients::{Readers, Seam};
 use ops_controller::config::{Config, Origin};
 use ops_controller::controller::observe::Memory;
-use ops_controller::controller::status::why as explain;
+use ops_controller::controller::why::why as explain;
 use ops_controller::controller::{doctor as checks, propose};
 use ops_controller::plan::Plan;
 use ops_controller::plan::condition::{Condition, Status, settle};
@@ -48,8 +48,10 @@ pub async fn plan(json: bool, detailed_exitcode: bool) -> u8 {
     let Looked { plan, conditions, .. } = looked;
     print!("{}", redact_text(&text));
     let unseen: Vec<_> = conditions.iter().filter(|c| c.status == Status::Unknown && !c.advisory).collect();
-    if let Some(first) = unseen.first() {
-        eprintln!("the plan is incomplete: {}", redact_text(&first.message));
+    if !unseen.is_empty() {
+        // Why stands in the plan itself.
+        let names: Vec<_> = unseen.iter().map(|c| c.kind.to_string()).collect();
+        eprintln!("the plan is incomplete: {} could not be looked at", names.join(", "));
         let later = unseen.iter().any(|c| c.message.contains("limits the rate"));
         return if later { TRY_LATER } else { ERROR };
     }
@@ -177,7 +179,8 @@ struct Shown {
 }
 
 pub async fn doctor() -> u8 {
-    let config = match quiet_configuration() {
+    // Warnings are lines of the report.
+    let config = match silent_configuration() {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -185,7 +188,11 @@ pub async fn doctor() -> u8 {
         Ok(readers) => readers,
         Err(error) => return failed(&error as &(dyn std::error::Error + 'static)),
     };
-    let checks = checks::run(&config, &readers).await;
+    let state = match local::store(&config).load(&config.desired.identity_tag(), Timestamp::now()) {
+        Ok((state, _)) => state,
+        Err(error) => return failed(&error as &(dyn std::error::Error + 'static)),
+    };
+    let checks = checks::run(&config, &readers, &state).await;
     for check in &checks {
         let mark = if check.ok { "ok " } else { "BAD" };
         println!("{mark} {}: {}", check.what, redact_text(&check.detail));

@@ -48,7 +48,7 @@ pub enum Command {
     Once,
     /// Show the running daemon's status as JSON
     Status,
-    /// Say why it is not healthy: one line for each condition that is not True, with the fix
+    /// Say why it is not healthy: one line for each cause, with the fix
     Why,
     /// Check each token, id, name and privilege, read-only
     Doctor,
@@ -120,10 +120,16 @@ fn configuration() -> Result<Config, u8> {
 
 /// For the commands that only look: warnings and errors on standard error, nothing else.
 fn quiet_configuration() -> Result<Config, u8> {
-    let config = configuration()?;
+    let config = silent_configuration()?;
     for warning in &config.warnings {
         eprintln!("warning: {warning}");
     }
+    Ok(config)
+}
+
+/// The same for a command that shows the warnings itself.
+fn silent_configuration() -> Result<Config, u8> {
+    let config = configuration()?;
     config.secrets().iter().for_each(ops_controller::telemetry::redact);
     Ok(config)
 }

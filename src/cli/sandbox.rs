@@ -86,7 +86,8 @@ fn break_from_the_start(sandbox: &Sandbox, troubles: Vec<Break>) -> Vec<Break> {
 
 /// The clouds alone: their settings go to a file, and the user runs the commands against them.
 async fn serve_clouds(sandbox: &Arc<Sandbox>, file: &Path, mut interrupts: Interrupts) -> u8 {
-    let lines: Vec<String> = sandbox.environment().iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    let pairs = pairs(sandbox, &["STATE_FILE"]);
+    let lines: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
     let written = std::fs::write(file, lines.concat());
     let control = control::serve(sandbox.clone()).await;
     match (written, control) {
@@ -170,9 +171,13 @@ impl Interrupts {
     }
 }
 
-/// The world's variables; what is set in the environment (intervals, sizes, guards) wins, except
-/// for tokens and addresses, which must be the simulated ones.
 fn sandbox_config(sandbox: &Sandbox) -> Result<Config, ops_controller::config::ConfigError> {
+    Config::from_pairs(pairs(sandbox, &[]))
+}
+
+/// The world's variables; what is set in the environment (intervals, sizes, guards, and what else the
+/// caller lets it) wins, except for tokens and addresses, which must be the simulated ones.
+fn pairs(sandbox: &Sandbox, also: &[&str]) -> Vec<(String, String)> {
     const FROM_ENVIRONMENT: [&str; 14] = [
         "SUPERVISOR_REGION",
         "SUPERVISOR_SIZE",
@@ -190,13 +195,13 @@ fn sandbox_config(sandbox: &Sandbox) -> Result<Config, ops_controller::config::C
         "LOG_LEVEL",
     ];
     let mut pairs = sandbox.environment();
-    for name in FROM_ENVIRONMENT {
+    for name in FROM_ENVIRONMENT.iter().chain(also).copied() {
         if let Ok(value) = std::env::var(name) {
             pairs.retain(|(n, _)| n != name);
             pairs.push((name.to_owned(), value));
         }
     }
-    Config::from_pairs(pairs)
+    pairs
 }
 
 /// Prints how conditions turn True, breaks what was asked for, and says when it is healed.

@@ -92,6 +92,12 @@ impl Reader {
         Ok(all)
     }
 
+    /// All droplets of the account, whoever made them: that is what its limit counts.
+    pub async fn droplet_count(&self) -> Result<u64, ClientError> {
+        let answer: wire::Count = self.get("count droplets", "droplets", &[("per_page", "1")]).await?;
+        Ok(answer.meta.total)
+    }
+
     /// The firewall with this name, which is unique in an account.
     pub async fn firewall(&self, name: &str) -> Result<Option<Firewall>, ClientError> {
         let pages: Vec<wire::Firewalls> = self.pages("list firewalls", "firewalls", &[]).await?;

@@ -9,6 +9,7 @@ pub mod error;
 pub mod http;
 pub mod postgres;
 pub mod railway;
+pub mod remedy;
 mod retry;
 pub mod seam;
 pub mod trigger;
@@ -26,6 +27,8 @@ pub struct Readers {
     pub digitalocean: digitalocean::Reader,
     pub postgres: postgres::Reader,
     pub trigger: trigger::Trigger,
+    /// What an error of these means for the variables.
+    pub remedies: remedy::Remedies,
     budgets: Budgets,
 }
 
@@ -35,6 +38,7 @@ pub struct Writers {
     pub railway: railway::Writer,
     pub digitalocean: digitalocean::Writer,
     pub postgres: postgres::Writer,
+    pub remedies: remedy::Remedies,
 }
 
 impl Readers {
@@ -53,6 +57,7 @@ impl Readers {
             digitalocean: digitalocean::Reader::new(config, seam, budgets.digitalocean.clone())?,
             postgres: postgres::Reader::new(config, seam)?,
             trigger: trigger::Trigger::new(seam)?,
+            remedies: remedy::Remedies::new(config),
             budgets,
         })
     }
@@ -63,6 +68,7 @@ impl Readers {
             railway: railway::Writer::new(self.railway.clone()),
             digitalocean: digitalocean::Writer::new(self.digitalocean.clone()),
             postgres: postgres::Writer::new(self.postgres.clone()),
+            remedies: self.remedies.clone(),
         }
     }
 }

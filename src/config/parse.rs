@@ -2,6 +2,7 @@
 //! repeats what was given.
 
 use super::LogFormat;
+use super::variables::required;
 use crate::plan::desired::RegistryLogin;
 use crate::plan::secret::Secret;
 use crate::plan::token::is_token;
@@ -38,7 +39,7 @@ impl Parser {
     fn checked<T: Default>(&mut self, name: &str, text: &Text, allowed: &str, parse: impl Fn(&str) -> Option<T>) -> T {
         match text.as_deref().map(str::trim) {
             None | Some("") => {
-                self.error(name, "is required");
+                self.error(name, &required(name));
                 T::default()
             }
             Some(text) if is_placeholder(text) => {
@@ -60,7 +61,7 @@ impl Parser {
 
     pub fn required_secret(&mut self, name: &str, text: &Text) -> Option<Secret> {
         if text.is_none() {
-            self.error(name, "is required");
+            self.error(name, &required(name));
         }
         self.secret(name, text)
     }

@@ -4,7 +4,7 @@
 //! its own reading of the environment panics on foreign bytes, and its parse errors quote values.
 
 use super::Effective;
-use super::variables::{VARIABLES, Variable, find};
+use super::variables::{VARIABLES, find};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,8 +35,8 @@ impl fmt::Display for Origin {
 #[derive(Default)]
 pub struct Source {
     values: BTreeMap<String, (String, Origin)>,
-    /// Names that are set and are not ours.
-    foreign: Vec<String>,
+    /// Names that are set and are not ours, and where.
+    foreign: Vec<(String, Origin)>,
     /// Names of ours whose values are no UTF-8.
     not_text: Vec<String>,
 }
@@ -114,7 +114,7 @@ impl Source {
 
     fn add(&mut self, name: String, value: String, origin: Origin) {
         if !is_ours(&name) {
-            self.foreign.push(name);
+            self.foreign.push((name, origin));
         } else if !value.is_empty() {
             self.values.insert(name, (value, origin));
         }
@@ -188,28 +188,9 @@ impl Source {
         }
     }
 
-    /// Names that are set, are not ours, and are nearly one of ours.
-    pub fn misspelt(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        for name in &self.foreign {
-            let upper = name.to_ascii_uppercase();
-            let base = upper.strip_suffix("_FILE");
-            // In `NAME_FILE` only the names of secrets count.
-            let away = |v: &Variable| match base.filter(|_| v.secret) {
-                Some(base) => distance(base, v.name).min(distance(&upper, v.name)),
-                None => distance(&upper, v.name),
-            };
-            let nearest = VARIABLES
-                .iter()
-                .filter(|v| v.name.len() >= 6)
-                .map(|v| (away(v), v.name))
-                .min()
-                .filter(|(d, _)| *d <= 2);
-            if let Some((_, ours)) = nearest {
-                warnings.push(format!("{name} is not a variable of ops-controller; did you mean {ours}?"));
-            }
-        }
-        warnings
+    /// Names that are set and are not ours, and whether `ENV_FILE` sets them.
+    pub fn foreign(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.foreign.iter().map(|(name, origin)| (name.as_str(), matches!(origin, Origin::EnvFile(_))))
     }
 
     /// All values with defaults, as text.
@@ -267,26 +248,4 @@ fn unquote(value: &str) -> &str {
     }
     let comment = value.find(" #").or_else(|| value.find("\t#"));
     value[..comment.unwrap_or(value.len())].trim_end()
-}
-
-/// Edits between two names: insert, delete, replace, swap neighbours.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    if a.len().abs_diff(b.len()) > 2 {
-        return usize::MAX;
-    }
-    let mut rows = vec![(0..=b.len()).collect::<Vec<_>>()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let cost = usize::from(a[i - 1] != b[j - 1]);
-            let mut best = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + cost);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
 }

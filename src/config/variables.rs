@@ -68,6 +68,23 @@ pub const VARIABLES: &[Variable] = &[
     variable("DIGITALOCEAN_API_URL", Some("https://api.digitalocean.com"), "DigitalOcean's API; /v2 is appended"),
 ];
 
+/// What is said of a required variable that is not set: where its value is to be had.
+pub fn required(name: &str) -> String {
+    let found = match name {
+        "DIGITALOCEAN_TOKEN" => {
+            ": make one at cloud.digitalocean.com under API > Tokens, with the scopes listed in .env.example"
+        }
+        "RAILWAY_API_TOKEN" => {
+            ": an account or workspace token from railway.com/account/tokens (a project token goes into RAILWAY_TOKEN)"
+        }
+        "RAILWAY_PROJECT_ID" => ": copy it from the address of the project's page, railway.com/project/<id>",
+        "RAILWAY_ENVIRONMENT_ID" => ": copy it from the address of the project's page, behind environmentId=",
+        "DATABASE_URL" => ": take the value of DATABASE_PUBLIC_URL in Railway, under Postgres > Variables",
+        _ => "",
+    };
+    format!("is required{found}")
+}
+
 pub fn find(name: &str) -> Option<&'static Variable> {
     VARIABLES.iter().find(|v| v.name == name)
 }

@@ -38,17 +38,6 @@ impl Done {
     fn failed(error: impl ToString) -> Done {
         Done { outcome: Outcome::Failed { error: error.to_string() }, request_id: None }
     }
-
-    /// A refusal surely changed nothing; anything else is looked for in the next cycles.
-    fn of_error(error: &ClientError) -> Done {
-        let outcome = match error {
-            _ if is_busy(error) => Outcome::Superseded { because: error.to_string() },
-            ClientError::RateLimited { .. } => Outcome::Superseded { because: error.to_string() },
-            e if e.is_definite() => Outcome::Failed { error: e.to_string() },
-            e => Outcome::Unresolved { error: e.to_string() },
-        };
-        Done { outcome, request_id: None }
-    }
 }
 
 /// DigitalOcean runs one event on a droplet at a time; the next cycle comes back.
@@ -65,6 +54,22 @@ pub struct Applier<'a> {
 }
 
 impl Applier<'_> {
+    /// A refusal surely changed nothing; anything else is looked for in the next cycles.
+    fn refused(&self, error: &ClientError) -> Done {
+        let told = self.explain(error);
+        let outcome = match error {
+            _ if is_busy(error) => Outcome::Superseded { because: told },
+            ClientError::RateLimited { .. } => Outcome::Superseded { because: told },
+            e if e.is_definite() => Outcome::Failed { error: told },
+            _ => Outcome::Unresolved { error: told },
+        };
+        Done { outcome, request_id: None }
+    }
+
+    fn explain(&self, error: &ClientError) -> String {
+        self.writers.remedies.explain(error).to_string()
+    }
+
     /// Carries out one action. An error means that the state could not be saved: then nothing may be done.
     pub async fn apply(&self, state: &mut State, action: &Action) -> Result<Done, StoreError> {
         let done = match action {

@@ -12,6 +12,7 @@ pub mod report;
 mod search;
 pub mod status;
 pub mod store;
+pub mod why;
 
 use crate::clients::{ClientError, Readers, Seam, Writers};
 use crate::config::Config;

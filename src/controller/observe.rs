@@ -64,11 +64,11 @@ pub async fn observe(
     let due = Due::of(state, memory, desired, at);
     let (railway, database, droplets, firewall, sizes, account) = tokio::join!(
         railway(readers, state, memory.railway.as_ref().filter(|_| !due.railway)),
-        within("PostgreSQL", async { readers.postgres.look().await }),
-        within("DigitalOcean", droplets(readers, desired, state)),
-        remembered(due.firewall, &memory.firewall, readers.digitalocean.firewall(&due.firewall_name)),
-        remembered(due.sizes, &memory.sizes, readers.digitalocean.sizes()),
-        remembered(due.account, &memory.account, readers.digitalocean.account()),
+        within(readers, "PostgreSQL", async { readers.postgres.look().await }),
+        within(readers, "DigitalOcean", droplets(readers, desired, state)),
+        remembered(readers, due.firewall, &memory.firewall, readers.digitalocean.firewall(&due.firewall_name)),
+        remembered(readers, due.sizes, &memory.sizes, readers.digitalocean.sizes()),
+        remembered(readers, due.account, &memory.account, readers.digitalocean.account()),
     );
     if let (true, Seen::Known(view)) = (due.railway, &railway) {
         memory.railway = Some((at, view.clone()));
@@ -120,16 +120,17 @@ impl Due {
     }
 }
 
-async fn within<T>(source: &str, look: impl Future<Output = Result<T, ClientError>>) -> Seen<T> {
+async fn within<T>(readers: &Readers, source: &str, look: impl Future<Output = Result<T, ClientError>>) -> Seen<T> {
     match tokio::time::timeout(SOURCE_DEADLINE, look).await {
         Ok(Ok(value)) => Seen::Known(value),
         Ok(Err(error)) => {
-            tracing::warn!(source, %error, "could not look");
-            Seen::unknown(error.to_string())
+            let explained = readers.remedies.explain(&error);
+            tracing::warn!(source, %error, "could not look: {explained}");
+            Seen::unknown(explained.to_string())
         }
         Err(_) => {
             tracing::warn!(source, "could not look within {} s", SOURCE_DEADLINE.as_secs());
-            Seen::unknown(format!("no answer within {} s", SOURCE_DEADLINE.as_secs()))
+            Seen::unknown(format!("{source}: no answer within {} s", SOURCE_DEADLINE.as_secs()))
         }
     }
 }
@@ -137,18 +138,19 @@ async fn within<T>(source: &str, look: impl Future<Output = Result<T, ClientErro
 async fn railway(readers: &Readers, state: &State, fresh: Option<&(Timestamp, RailwayView)>) -> Seen<RailwayView> {
     match fresh {
         Some((_, view)) => Seen::Known(view.clone()),
-        None => within("Railway", readers.railway.observe(&state.railway_ids)).await,
+        None => within(readers, "Railway", readers.railway.observe(&state.railway_ids)).await,
     }
 }
 
 async fn remembered<T: Clone>(
+    readers: &Readers,
     due: bool,
     memory: &Option<T>,
     look: impl Future<Output = Result<T, ClientError>>,
 ) -> Seen<T> {
     match memory {
         Some(value) if !due => Seen::Known(value.clone()),
-        _ => within("DigitalOcean", look).await,
+        _ => within(readers, "DigitalOcean", look).await,
     }
 }
 

@@ -1,12 +1,11 @@
-//! What `/status`, `status` and `why` show. No secret ever enters this.
+//! What `/status` and `status` show. No secret ever enters this.
 
 use crate::clients::budget::Remaining;
 use crate::plan::action::{Held, Outcome, Planned};
-use crate::plan::condition::{Condition, Status as Truth};
+use crate::plan::condition::Condition;
 use crate::plan::mode::Shown;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::fmt::Write;
 
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
@@ -98,24 +97,4 @@ impl Status {
             warnings: Vec::new(),
         }
     }
-}
-
-/// One line for each condition that is not True, with what to do; then what is held.
-pub fn why(conditions: &[Condition], held: &[Held]) -> String {
-    let mut text = String::new();
-    for condition in conditions.iter().filter(|c| c.status != Truth::True) {
-        let note = if condition.advisory { " (warning)" } else { "" };
-        let _ = writeln!(
-            text,
-            "{}{note} is {:?} ({}): {}",
-            condition.kind, condition.status, condition.reason, condition.message
-        );
-    }
-    for held in held {
-        let _ = writeln!(text, "held: {} — by {}: {}", held.action, held.by, held.why);
-    }
-    if text.is_empty() {
-        text.push_str(if conditions.is_empty() { "nothing was looked at yet\n" } else { "every condition is True\n" });
-    }
-    text
 }

@@ -24,7 +24,7 @@ const KIND: ConditionType = ConditionType::ConfigurationReady;
 pub fn read(desired: &Desired, railway: &Seen<RailwayView>) -> (Option<Configuration>, Finding) {
     let view = match railway {
         Seen::Known(view) => view,
-        Seen::Unknown { reason } => return (None, Finding::unknown(KIND, format!("could not read Railway: {reason}"))),
+        Seen::Unknown { reason } => return (None, Finding::unknown(KIND, reason)),
     };
     match assemble(desired, view) {
         Ok(configuration) => {
@@ -82,7 +82,7 @@ pub fn service_found(lookup: &Lookup, variable: &str) -> Result<(), Finding> {
         Lookup::Missing { wanted, present } => Err(Finding::no(
             KIND,
             Reason::ServiceNotFound,
-            format!("no service named {wanted} in this environment (there are: {}); set {variable}", list(present)),
+            format!("no service named {wanted} in this environment: set {variable} to one of: {}", list(present)),
         )),
         Lookup::Ambiguous { wanted, matches } => Err(Finding::no(
             KIND,

@@ -71,7 +71,7 @@ pub fn plan(desired: &Desired, state: &State, seen: &Observation) -> FirewallPla
     let firewall = match &seen.firewall {
         Seen::Known(firewall) => firewall,
         Seen::Unknown { reason } => {
-            let finding = Finding::unknown(KIND, format!("the firewalls could not be read: {reason}"));
+            let finding = Finding::unknown(KIND, reason);
             return FirewallPlan { finding, action: None, held: None };
         }
     };

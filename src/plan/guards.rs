@@ -6,6 +6,7 @@ use super::condition::Reason;
 use super::desired::Desired;
 use super::droplets::View;
 use super::observation::{Observation, Seen};
+use super::prices::{self, Unsold};
 use super::state::State;
 
 /// What holds a create.
@@ -30,7 +31,7 @@ impl Hold {
     }
 }
 
-/// The price of the droplet in USD a month, or what holds it.
+/// The price of the droplet in USD a month, or what holds it: first what only a person can change.
 pub fn may_create(
     desired: &Desired,
     state: &State,
@@ -39,6 +40,18 @@ pub fn may_create(
     existing: &[View<'_>],
     action: &Action,
 ) -> Result<f64, Hold> {
+    if let Seen::Known(account) = &seen.account {
+        if account.status == "locked" {
+            return Err(Hold::by("DigitalOcean account", "the account is locked: see the DigitalOcean console"));
+        }
+        if account.droplet_limit == Some(0) {
+            return Err(Hold::by(
+                "DigitalOcean account",
+                "the account's droplet limit is 0: request a higher one in the DigitalOcean account's settings",
+            ));
+        }
+    }
+    let price = affordable(desired, seen)?;
     if !firewall_ready {
         return Err(Hold::by("FirewallReady", "no droplet is made before its firewall stands"));
     }
@@ -55,62 +68,33 @@ pub fn may_create(
     }
     let limits = &desired.limits;
     if existing.len() as u32 >= limits.max_droplets {
-        let why = format!("{} of at most {} droplets of ours exist", existing.len(), limits.max_droplets);
+        let names: Vec<_> = existing.iter().map(|v| v.droplet.name.as_str()).collect();
         let going = existing.iter().any(View::is_going);
+        let fix = if going { "one is going" } else { "raise MAX_DROPLETS, or delete one" };
+        let why = format!("{} of at most {} exist ({}): {fix}", existing.len(), limits.max_droplets, names.join(", "));
         let hold = Hold::by("MAX_DROPLETS", why);
         return Err(if going { hold.soon() } else { hold });
     }
     if state.supervisor.creates.len() as u32 >= limits.max_creates_per_hour {
         let why = format!(
-            "{} of at most {} creates were sent within the last hour",
+            "{} of at most {} creates were sent within the last hour: look at why they fail; the next comes within the \
+             hour, or after raising it",
             state.supervisor.creates.len(),
             limits.max_creates_per_hour
         );
         return Err(Hold::by("MAX_CREATES_PER_HOUR", why));
     }
-    if let Seen::Known(account) = &seen.account {
-        if account.status == "locked" {
-            return Err(Hold::by("DigitalOcean account", "the account is locked: see the DigitalOcean console"));
-        }
-        if account.droplet_limit == Some(0) {
-            return Err(Hold::by(
-                "DigitalOcean account",
-                "the account's droplet limit is 0: ask DigitalOcean to raise it",
-            ));
-        }
-    }
-    affordable(desired, seen)
+    Ok(price)
 }
 
-/// Prices come from the API at run time: an unknown price is not a low one.
+/// An unknown price is not a low one.
 fn affordable(desired: &Desired, seen: &Observation) -> Result<f64, Hold> {
-    let sizes = match &seen.sizes {
-        Seen::Known(sizes) => sizes,
-        Seen::Unknown { reason } => {
-            return Err(Hold::by("MAX_MONTHLY_USD", format!("the prices could not be read: {reason}")).soon());
+    match &seen.sizes {
+        Seen::Known(sizes) => {
+            prices::affordable(desired, sizes).map_err(|Unsold { variable, why }| Hold::by(variable, why))
         }
-    };
-    let Some(size) = sizes.iter().find(|s| s.slug == desired.size) else {
-        return Err(Hold::by("SUPERVISOR_SIZE", format!("DigitalOcean does not sell the size {}", desired.size)));
-    };
-    if !size.regions.contains(&desired.region) {
-        let why =
-            format!("size {} is not sold in {}; it is in: {}", size.slug, desired.region, size.regions.join(", "));
-        return Err(Hold::by("SUPERVISOR_REGION", why));
+        Seen::Unknown { reason } => {
+            Err(Hold::by("MAX_MONTHLY_USD", format!("the prices could not be read: {reason}")).soon())
+        }
     }
-    if !size.available {
-        return Err(Hold::by("SUPERVISOR_SIZE", format!("size {} is not available now", size.slug)));
-    }
-    if size.price_monthly > desired.limits.max_monthly_usd {
-        let why = format!(
-            "{} costs {} USD a month, the limit is {}",
-            size.slug, size.price_monthly, desired.limits.max_monthly_usd
-        );
-        return Err(Hold::by("MAX_MONTHLY_USD", why));
-    }
-    Ok(size.price_monthly)
-}
-
-pub fn price(seen: &Observation, slug: &str) -> Option<f64> {
-    seen.sizes.known()?.iter().find(|s| s.slug == slug).map(|s| s.price_monthly)
 }

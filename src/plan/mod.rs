@@ -14,6 +14,7 @@ mod guards;
 pub mod logs;
 pub mod mode;
 pub mod observation;
+pub mod prices;
 pub mod replication;
 pub mod secret;
 pub mod state;

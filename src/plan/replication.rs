@@ -68,9 +68,9 @@ pub fn plan(desired: &Desired, state: &State, seen: &Observation) -> Replication
             for kind in
                 [ConditionType::WalLevelLogical, ConditionType::ReplicaIdentityFull, ConditionType::PublicationReady]
             {
-                out.findings.push(Finding::unknown(kind, format!("the database could not be read: {reason}")));
+                out.findings.push(Finding::unknown(kind, reason));
             }
-            let slot = Finding::unknown(ConditionType::ReplicationSlotHealthy, "the database could not be read");
+            let slot = Finding::unknown(ConditionType::ReplicationSlotHealthy, reason);
             out.findings.push(slot.advisory());
             // Our own restart makes the database unreadable for a while: look again soon.
             out.in_progress = state.restart.as_ref().is_some_and(|r| r.started_after.is_none());
@@ -160,7 +160,8 @@ fn wal_level_impossible(db: &DatabaseView) -> Option<Finding> {
         let message = format!(
             "role {} may not change wal_level: use a superuser in DATABASE_URL, or (PostgreSQL 15+) \
              `grant alter system on parameter wal_level to {}`; a managed service may have its own switch",
-            db.role.name, db.role.name
+            db.role.name,
+            identifier(&db.role.name)
         );
         return Some(Finding::no(KIND, Reason::PrivilegeMissing, message));
     }
@@ -343,7 +344,19 @@ fn standby(kind: ConditionType) -> Finding {
     Finding::no(kind, Reason::PrivilegeMissing, message)
 }
 
+/// A role's name as SQL takes it.
+pub fn identifier(name: &str) -> String {
+    let plain = !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
 fn not_owner(kind: ConditionType, db: &DatabaseView, what: &str) -> Finding {
-    let message = format!("role {} does not own {what}: use the owner or a superuser in DATABASE_URL", db.role.name);
+    let message = format!(
+        "role {} does not own {what}: use the owner or a superuser in DATABASE_URL, or run as one: alter role {} superuser",
+        db.role.name,
+        identifier(&db.role.name)
+    );
     Finding::no(kind, Reason::PrivilegeMissing, message)
 }

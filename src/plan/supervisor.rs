@@ -10,9 +10,9 @@ use super::action::{Action, DropletSpec, Held, Planned};
 use super::condition::{ConditionType, Finding, Reason, Status};
 use super::desired::{Desired, short};
 use super::droplets::{View, views};
-use super::guards;
 use super::observation::{Observation, Seen};
 use super::state::{IntentKind, State};
+use super::{guards, prices};
 use super::{readable_duration, signed};
 use jiff::SignedDuration;
 
@@ -53,7 +53,7 @@ pub fn plan(desired: &Desired, state: &State, seen: &Observation, inputs: &Input
         for kind in
             [ConditionType::SupervisorDeployed, ConditionType::SupervisorReachable, ConditionType::SupervisorConnected]
         {
-            out.findings.push(Finding::unknown(kind, format!("the droplets could not be read: {reason}")));
+            out.findings.push(Finding::unknown(kind, reason));
         }
         return out;
     }
@@ -280,7 +280,7 @@ fn delete(cx: &Context<'_>, view: &View<'_>, reason: &str, out: &mut Supervisor)
         });
         return;
     }
-    let monthly_usd = guards::price(cx.seen, &view.droplet.size).map(|p| -p);
+    let monthly_usd = prices::price(cx.seen, &view.droplet.size).map(|p| -p);
     out.actions.push(Planned { action: view.delete(), reason: reason.to_owned(), monthly_usd });
 }
 

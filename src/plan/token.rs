@@ -172,9 +172,7 @@ pub fn plan(
     configuration: Option<&Configuration>,
 ) -> (Option<Secret>, Finding, Vec<Planned>) {
     match standing(desired, state, &seen.database) {
-        Standing::Unknown { reason } => {
-            (None, Finding::unknown(KIND, format!("the database could not be asked about the token: {reason}")), vec![])
-        }
+        Standing::Unknown { reason } => (None, Finding::unknown(KIND, reason), vec![]),
         Standing::NoTables => (
             None,
             Finding::no(
@@ -257,6 +255,14 @@ fn missing(desired: &Desired, state: &State, seen: &Observation) -> (Option<Secr
     }
     let windows = &state.search.windows;
     if state.search.finished_at.is_none() {
+        match &seen.railway {
+            Seen::Unknown { reason } => return (None, Finding::unknown(KIND, reason), vec![]),
+            Seen::Known(view) if view.webapp.found().is_none() => {
+                let message = "the webapp, whose logs hold the token, is not found: ConfigurationReady comes first";
+                return (None, Finding::no(KIND, Reason::WaitingForOther, message), vec![]);
+            }
+            Seen::Known(_) => {}
+        }
         let progress = match seen.search.as_ref().and_then(|s| s.error.as_ref()) {
             Some(error) => format!("the webapp's logs could not be searched: {error}"),
             None => format!("searching the webapp's logs ({} windows so far)", windows.len()),

@@ -75,7 +75,7 @@ async fn without_the_right_to_list_droplets_none_is_created() {
         let status = driver.cycle().await;
         let deployed = condition(&status, ConditionType::SupervisorDeployed);
         assert_eq!((deployed.status, deployed.reason), (Truth::Unknown, Reason::CouldNotLook));
-        assert!(deployed.message.contains("does not allow"), "{}", deployed.message);
+        assert!(deployed.message.contains("lacks the scope droplet:read"), "{}", deployed.message);
     }
     assert_eq!(world.creates(), 0);
     world.stop().await;

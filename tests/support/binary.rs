@@ -24,11 +24,6 @@ impl Environment {
         self
     }
 
-    pub fn without(mut self, name: &str) -> Environment {
-        self.0.remove(name);
-        self
-    }
-
     pub fn get(&self, name: &str) -> &str {
         self.0.get(name).unwrap_or_else(|| panic!("{name} is set"))
     }

@@ -410,7 +410,7 @@ fn assert_really_serves(world: &World, status: &Status) {
 }
 
 pub fn explain(status: &Status) -> String {
-    ops_controller::controller::status::why(&status.conditions, &status.held)
+    ops_controller::controller::why::why(&status.conditions, &status.held)
 }
 
 pub fn condition(status: &Status, kind: ConditionType) -> &Condition {

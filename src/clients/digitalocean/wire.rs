@@ -43,6 +43,17 @@ page!(Droplets, droplets, Droplet);
 page!(Firewalls, firewalls, Firewall);
 page!(Sizes, sizes, Size);
 
+/// Only how many there are.
+#[derive(Deserialize)]
+pub struct Count {
+    pub meta: Meta,
+}
+
+#[derive(Deserialize)]
+pub struct Meta {
+    pub total: u64,
+}
+
 #[derive(Deserialize)]
 pub struct OneDroplet {
     pub droplet: Droplet,

@@ -17,7 +17,7 @@ impl Applier<'_> {
         let postgres = &self.writers.postgres;
         let view = match postgres.look().look().await {
             Ok(view) => view,
-            Err(error) => return Done::failed(format!("could not look before the change: {error}")),
+            Err(error) => return Done::failed(format!("could not look before the change: {}", self.explain(&error))),
         };
         if is_done(&view, action) {
             return Done::already();
@@ -44,7 +44,7 @@ impl Applier<'_> {
                 }
                 Done::applied(None)
             }
-            Err(error) => Done::of_error(&error),
+            Err(error) => self.refused(&error),
         }
     }
 
@@ -56,7 +56,9 @@ impl Applier<'_> {
     ) -> Result<Done, StoreError> {
         let view = match self.writers.postgres.look().look().await {
             Ok(view) => view,
-            Err(error) => return Ok(Done::failed(format!("could not look before the restart: {error}"))),
+            Err(error) => {
+                return Ok(Done::failed(format!("could not look before the restart: {}", self.explain(&error))));
+            }
         };
         if view.wal_level.value == "logical" {
             return Ok(Done::already());
@@ -76,7 +78,7 @@ impl Applier<'_> {
                     // Surely not restarted: this ask does not count.
                     state.restart = before;
                 }
-                Done::of_error(&error)
+                self.refused(&error)
             }
         };
         self.store.save(state).await?;
@@ -104,7 +106,7 @@ impl Applier<'_> {
             }
             Ok(false) => Done::superseded("the group's token was changed since planning"),
             // Kept as pending: if the update went through, the next look finds its hash.
-            Err(error) => Done::of_error(&error),
+            Err(error) => self.refused(&error),
         };
         self.store.save(state).await?;
         Ok(done)

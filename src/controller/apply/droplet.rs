@@ -20,7 +20,7 @@ impl Applier<'_> {
         let digitalocean = &self.writers.digitalocean;
         let existing = match digitalocean.look().droplets_by_tag(&spec.identity_tag).await {
             Ok(existing) => existing,
-            Err(error) => return Ok(Done::failed(format!("could not look before creating: {error}"))),
+            Err(error) => return Ok(Done::failed(format!("could not look before creating: {}", self.explain(&error)))),
         };
         if existing.iter().any(|d| d.name == name) {
             return Ok(Done::already());
@@ -46,7 +46,7 @@ impl Applier<'_> {
                 Done::applied(created.request_id)
             }
             Err(error) => {
-                let done = Done::of_error(&error);
+                let done = self.refused(&error);
                 if error.is_definite() {
                     // Surely nothing was made: neither an open intent nor a spent fuse.
                     state.intents.pop();
@@ -63,7 +63,9 @@ impl Applier<'_> {
     pub(super) async fn reboot_droplet(&self, state: &mut State, key: &str, id: u64) -> Result<Done, StoreError> {
         let digitalocean = &self.writers.digitalocean;
         let kind = match digitalocean.look().droplet(id).await {
-            Err(error) => return Ok(Done::failed(format!("could not look before rebooting: {error}"))),
+            Err(error) => {
+                return Ok(Done::failed(format!("could not look before rebooting: {}", self.explain(&error))));
+            }
             Ok(None) => return Ok(Done::superseded("the droplet is gone")),
             Ok(Some(droplet)) if droplet.status == DropletStatus::Off => "power_on",
             Ok(Some(_)) => "reboot",
@@ -86,7 +88,7 @@ impl Applier<'_> {
     pub(super) async fn delete_droplet(&self, state: &mut State, key: &str, id: u64) -> Result<Done, StoreError> {
         let digitalocean = &self.writers.digitalocean;
         match digitalocean.look().droplet(id).await {
-            Err(error) => return Ok(Done::failed(format!("could not look before deleting: {error}"))),
+            Err(error) => return Ok(Done::failed(format!("could not look before deleting: {}", self.explain(&error)))),
             Ok(None) => {
                 state.supervisor.droplets.remove(&id);
                 return Ok(Done::already());
@@ -128,7 +130,7 @@ impl Applier<'_> {
     ) -> Result<Done, StoreError> {
         let done = match result {
             Ok(request_id) => Done::applied(request_id),
-            Err(error) => Done::of_error(&error),
+            Err(error) => self.refused(&error),
         };
         if !matches!(done.outcome, Outcome::Unresolved { .. }) {
             state.intents.retain(|i| i.key != key);

@@ -58,7 +58,7 @@ pub fn connected(desired: &Desired, seen: &Observation, current: Option<&View<'_
     let database = match &seen.database {
         Seen::Known(database) => database,
         Seen::Unknown { reason } => {
-            return Finding::unknown(KIND, format!("the heartbeats could not be read: {reason}"));
+            return Finding::unknown(KIND, reason);
         }
     };
     if database.worker_groups.is_none() {

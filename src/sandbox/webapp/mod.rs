@@ -190,6 +190,11 @@ impl Webapp {
         token
     }
 
+    /// Railway keeps logs for 7 to 30 days; what was printed until now is forgotten.
+    pub fn expire_logs(&self) {
+        self.0.state().deployments.iter_mut().for_each(|d| d.lines.clear());
+    }
+
     /// A new deployment; the present one serves until it has booted and is REMOVED then. Answers
     /// the new id at once.
     pub fn redeploy(&self) -> String {

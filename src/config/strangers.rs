@@ -1,0 +1,73 @@
+//! Names that are set and are not ours: the misspelt ones, and what stands in `ENV_FILE` for nothing.
+//!
+//! The environment is everybody's, so only what is nearly ours counts there; `ENV_FILE` is ours alone.
+
+use super::source::Source;
+use super::variables::{VARIABLES, Variable};
+
+/// Names that a file shared with compose may hold for somebody else.
+const OF_OTHERS: [&str; 8] =
+    ["TZ", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "RUST_LOG", "RUST_BACKTRACE"];
+
+/// A name that is not ours.
+pub struct Stranger {
+    pub name: String,
+    /// The variable that was probably meant.
+    pub nearest: Option<&'static str>,
+}
+
+impl Stranger {
+    /// Begins with the name.
+    pub fn warning(&self) -> String {
+        match self.nearest {
+            Some(ours) => format!("{} is not a variable of ops-controller; did you mean {ours}?", self.name),
+            None => format!("{} in ENV_FILE is not a variable of ops-controller, and is not read", self.name),
+        }
+    }
+}
+
+pub fn strangers(source: &Source) -> Vec<Stranger> {
+    let mut found: Vec<Stranger> = Vec::new();
+    for (name, in_file) in source.foreign() {
+        let upper = name.to_ascii_uppercase();
+        let nearest = nearest(&upper);
+        let of_others = OF_OTHERS.contains(&upper.as_str()) || upper.starts_with("COMPOSE_");
+        if (nearest.is_some() || (in_file && !of_others)) && !found.iter().any(|s| s.name == name) {
+            found.push(Stranger { name: name.to_owned(), nearest });
+        }
+    }
+    found
+}
+
+fn nearest(upper: &str) -> Option<&'static str> {
+    let base = upper.strip_suffix("_FILE");
+    // In `NAME_FILE` only the names of secrets count.
+    let away = |v: &Variable| match base.filter(|_| v.secret) {
+        Some(base) => distance(base, v.name).min(distance(upper, v.name)),
+        None => distance(upper, v.name),
+    };
+    let long = VARIABLES.iter().filter(|v| v.name.len() >= 6);
+    long.map(|v| (away(v), v.name)).min().filter(|(d, _)| *d <= 2).map(|(_, name)| name)
+}
+
+/// Edits between two names: insert, delete, replace, swap neighbours.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    if a.len().abs_diff(b.len()) > 2 {
+        return usize::MAX;
+    }
+    let mut rows = vec![(0..=b.len()).collect::<Vec<_>>()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let cost = usize::from(a[i - 1] != b[j - 1]);
+            let mut best = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + cost);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(best);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
