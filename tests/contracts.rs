@@ -429,7 +429,13 @@ async fn every_request_of_a_whole_life_fits_the_providers_schemas() {
     let own: Vec<Recorded> = {
         world.digitalocean.clear_requests();
         let writers = Readers::new(&larger, &Seam::default()).expect("clients").writers();
-        let inventory = destroy::inventory(&writers, &larger.desired).await.expect("an inventory");
+        let inventory = destroy::inventory(
+            &writers,
+            &larger.desired,
+            &ops_controller::plan::state::State::new(larger.desired.identity_tag()),
+        )
+        .await
+        .expect("an inventory");
         assert!(!inventory.is_empty());
         destroy::destroy(&writers, &larger.desired, &inventory, |_| {}).await.expect("destroyed");
         before.into_iter().chain(world.digitalocean.requests()).collect()

@@ -271,7 +271,7 @@ impl Life {
                 return Ok(());
             }
             if deployment.world.now() > deadline {
-                let why = ops_controller::controller::status::why(&status.conditions, &status.held);
+                let why = ops_controller::controller::why::why(&status.conditions, &status.held);
                 let (ours, intents) = (deployment.ours(), &self.controller.state().intents);
                 return Err(format!("not done after {patience:#}: {ours:?} {intents:?}\n{why}"));
             }

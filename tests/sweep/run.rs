@@ -36,8 +36,7 @@ fn way(scenario: Scenario, healthy: &Beginning) -> Vec<Point> {
         let end = scenario.live(&deployment, Seam::default(), Arc::default(), Which::Last).await;
         assert_eq!(end, Ok(End::Enough), "{scenario:?} without trouble");
         scenario.end(&deployment).await.expect("a good end");
-        let points = trace.lock().expect("the trace").clone();
-        points
+        trace.lock().expect("the trace").clone()
     })
 }
 
@@ -116,11 +115,14 @@ struct Fate {
     disk: Disk,
 }
 
+/// The state file and its backup, where they exist.
+type Before = (Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// The state's folder, and what it was before the last write.
 #[derive(Clone)]
 struct Disk {
     state: PathBuf,
-    before: Arc<Mutex<(Option<Vec<u8>>, Option<Vec<u8>>)>>,
+    before: Arc<Mutex<Before>>,
     is_full: Arc<AtomicBool>,
 }
 
