@@ -14,7 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "run",
     "plan",
     "once",
@@ -26,6 +26,7 @@ const COMMANDS: [&str; 13] = [
     "pause",
     "reset",
     "destroy",
+    "migrate",
     "healthcheck",
     "sandbox",
 ];

@@ -6,6 +6,7 @@
 mod look;
 
 use super::error::ClientError;
+use super::fence::Fence;
 use super::seam::{Point, Seam};
 use crate::config::Config;
 use crate::plan::observation::DatabaseView;
@@ -23,12 +24,16 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(15);
 pub struct Reader {
     options: Option<PgConnectOptions>,
     seam: Seam,
+    /// Closed, but for a writer's: a session that may write asks it first.
+    fence: Fence,
 }
 
 /// The writing half.
 #[derive(Clone)]
 pub struct Writer {
+    /// Its writing sessions are fenced.
     reader: Reader,
+    look: Reader,
 }
 
 impl Reader {
@@ -37,7 +42,7 @@ impl Reader {
             None => None,
             Some(url) => Some(parse_url(url.expose())?),
         };
-        Ok(Reader { options, seam: seam.clone() })
+        Ok(Reader { options, seam: seam.clone(), fence: Fence::closed() })
     }
 
     /// Everything that a cycle needs of the database, read in one read-only session.
@@ -61,6 +66,9 @@ impl Reader {
         self.seam.reach(|| Point::Before(what.to_owned())).await;
         let done = within(LOOK_TIMEOUT, what, async {
             let mut connection = self.connect(read_only).await?;
+            if !read_only {
+                self.fence.check()?;
+            }
             let result = work(&mut connection).await.map_err(|e| failed(what, &e))?;
             // The work is done; a farewell that fails changes nothing.
             let _ = connection.close().await;
@@ -95,12 +103,12 @@ impl Reader {
 }
 
 impl Writer {
-    pub fn new(reader: Reader) -> Writer {
-        Writer { reader }
+    pub fn new(look: Reader, fence: &Fence) -> Writer {
+        Writer { reader: Reader { fence: fence.clone(), ..look.clone() }, look }
     }
 
     pub fn look(&self) -> &Reader {
-        &self.reader
+        &self.look
     }
 
     /// Takes effect at the next restart; kept in postgresql.auto.conf.

@@ -2,6 +2,7 @@
 
 use crate::clients::{ClientError, Readers};
 use crate::config::Config;
+use crate::controller::lease;
 use crate::plan::configuration;
 use crate::plan::desired::Desired;
 use crate::plan::observation::{DatabaseView, Lookup, Seen, Size};
@@ -31,7 +32,21 @@ impl Check {
 pub async fn run(config: &Config, readers: &Readers) -> Vec<Check> {
     let (railway, database, digitalocean) =
         tokio::join!(railway(config, readers), database(config, readers), digitalocean(&config.desired, readers));
-    [railway, database, digitalocean].concat()
+    [railway, database, digitalocean, ops_database(config).await].concat()
+}
+
+/// Our own database, when there is one. Its tables need not exist yet: the daemon makes them.
+async fn ops_database(config: &Config) -> Vec<Check> {
+    const WHAT: &str = "OPS_DATABASE_URL";
+    match lease::check_database(config).await {
+        None => vec![],
+        Some(Ok(None)) => vec![Check::ok(WHAT, "can be used for the lease and the schema ops")],
+        Some(Ok(Some(why))) => vec![Check::bad(WHAT, why)],
+        Some(Err(error)) => {
+            let fix = "check host, port, user and password, and that it accepts connections from here";
+            vec![Check::bad(WHAT, format!("{error}; {fix}"))]
+        }
+    }
 }
 
 async fn railway(config: &Config, readers: &Readers) -> Vec<Check> {
