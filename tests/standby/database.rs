@@ -55,6 +55,7 @@ async fn a_create_of_the_dead_one_that_is_not_listed_yet_is_waited_for() {
     pair.world.set("CREATE_SETTLE", "9s");
     let first = pair.start("first").await;
     first.ocean.hold("POST", "/v2/droplets");
+    first.until_mode("active").await;
     let second = pair.start("second").await;
     pair.world.sandbox.faults.during(Break::ListLag, Duration::from_secs(600));
     first.ocean.until_held().await;

@@ -126,6 +126,7 @@ async fn frozen_in_the_middle_of_a_create_there_is_one_droplet() {
         let mut pair = Pair::new(home).await;
         let first = pair.start("first").await;
         first.ocean.hold("POST", "/v2/droplets");
+        first.until_mode("active").await;
         let second = pair.start("second").await;
         first.ocean.until_held().await;
         first.program.signal(libc::SIGSTOP);
