@@ -14,6 +14,7 @@ use crate::plan::secret::Secret;
 use parse::Parser;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 use thiserror::Error;
 
 pub use parse::{parse_duration, percent_decode};
@@ -31,12 +32,16 @@ pub struct Config {
     /// A project token, sent in its own header; wins over the other.
     pub railway_project_token: Option<Secret>,
     pub database_url: Option<Secret>,
+    /// Our own database. Never taken from DATABASE_URL: that one is watched, and is restarted.
+    pub ops_database_url: Option<Secret>,
     pub db_service_name: String,
     pub webapp_service_name: String,
     pub registry_service_name: String,
     pub railway_api_url: String,
     pub digitalocean_api_url: String,
     pub state_file: PathBuf,
+    /// How long a holder may act without having renewed its lease.
+    pub lease_time: Duration,
     pub listen_addr: SocketAddr,
     pub api_token: Option<Secret>,
     pub log_format: Option<LogFormat>,
@@ -86,25 +91,31 @@ impl Config {
         let raw = source.raw().map_err(|e| ConfigError(vec![e]))?;
         let mut p = Parser::new(errors);
         let desired = desired(&raw, &mut p);
-        let config = Config {
+        let mut config = Config {
             digitalocean_token: p.required_secret("DIGITALOCEAN_TOKEN", &raw.digitalocean_token),
             railway_api_token: p.secret("RAILWAY_API_TOKEN", &raw.railway_api_token),
             railway_project_token: p.secret("RAILWAY_TOKEN", &raw.railway_token),
             database_url: p.database_url("DATABASE_URL", &raw.database_url),
+            ops_database_url: p.optional_database_url("OPS_DATABASE_URL", &raw.ops_database_url),
             db_service_name: p.text("DB_SERVICE_NAME", &raw.db_service_name),
             webapp_service_name: p.text("WEBAPP_SERVICE_NAME", &raw.webapp_service_name),
             registry_service_name: p.text("REGISTRY_SERVICE_NAME", &raw.registry_service_name),
             railway_api_url: p.url("RAILWAY_API_URL", &raw.railway_api_url),
             digitalocean_api_url: p.url("DIGITALOCEAN_API_URL", &raw.digitalocean_api_url),
             state_file: PathBuf::from(p.text("STATE_FILE", &raw.state_file)),
+            lease_time: p.duration("LEASE_TIME", &raw.lease_time, "1s", "10m"),
             listen_addr: p.listen_addr("LISTEN_ADDR", &raw.listen_addr),
             api_token: p.secret("API_TOKEN", &raw.api_token),
             log_format: p.log_format("LOG_FORMAT", &raw.log_format),
             log_level: p.log_level("LOG_LEVEL", &raw.log_level),
             desired,
             effective: source.effective(),
-            warnings: strangers.iter().map(Stranger::warning).chain(pooled(&raw.database_url)).collect(),
+            warnings: Vec::new(),
         };
+        let mut warnings: Vec<String> =
+            strangers.iter().map(Stranger::warning).chain(pooled(&raw.database_url)).collect();
+        warnings.extend(config.shared_database());
+        config.warnings = warnings;
         if config.railway_api_token.is_none() && config.railway_project_token.is_none() {
             p.error("RAILWAY_API_TOKEN", &variables::required("RAILWAY_API_TOKEN"));
         }
@@ -121,6 +132,7 @@ impl Config {
             &self.railway_api_token,
             &self.railway_project_token,
             &self.database_url,
+            &self.ops_database_url,
             &self.api_token,
             &self.desired.manual_token,
             &self.desired.managed_secret,
@@ -130,14 +142,30 @@ impl Config {
         .cloned()
         .collect();
         secrets.extend(self.desired.registry_login.as_ref().map(|login| login.password.clone()));
-        if let Some(url) = self.database_url.as_ref().and_then(|u| url::Url::parse(u.expose()).ok())
-            && let Some(password) = url.password()
-        {
-            secrets.push(Secret::new(password));
-            secrets.push(Secret::new(percent_decode(password)));
+        for url in [&self.database_url, &self.ops_database_url].into_iter().flatten() {
+            if let Some(url) = url::Url::parse(url.expose()).ok()
+                && let Some(password) = url.password()
+            {
+                secrets.push(Secret::new(password));
+                secrets.push(Secret::new(percent_decode(password)));
+            }
         }
         secrets.retain(|s| s.expose().len() >= 4);
         secrets
+    }
+
+    /// One database for both works, so it is no error: but each restart that this program asks for
+    /// takes its own lease away for that time, and a fault of the one stops the healing of it.
+    fn shared_database(&self) -> Option<String> {
+        let place = |url: &Option<Secret>| {
+            let url = url::Url::parse(url.as_ref()?.expose()).ok()?;
+            Some((url.host_str()?.to_lowercase(), url.port().unwrap_or(5432), url.path().to_owned()))
+        };
+        (place(&self.ops_database_url)? == place(&self.database_url)?).then(|| {
+            "OPS_DATABASE_URL names the watched database: while that one restarts or is down, nothing can be healed; \
+             a database of its own is better"
+                .to_owned()
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "run",
     "plan",
     "once",
@@ -24,6 +24,7 @@ const COMMANDS: [&str; 13] = [
     "pause",
     "reset",
     "destroy",
+    "migrate",
     "healthcheck",
     "sandbox",
 ];

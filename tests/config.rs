@@ -131,6 +131,7 @@ fn debug_output_shows_no_secret() {
         ("RAILWAY_API_TOKEN", "can4ry-railway"),
         ("RAILWAY_TOKEN", "can4ry-project"),
         ("DATABASE_URL", "postgresql://postgres:can4ry@db.example.com/railway"),
+        ("OPS_DATABASE_URL", "postgresql://ops:can4ry@ops.example.com/ops"),
         ("TRIGGER_WORKER_TOKEN", TOKEN),
         ("MANAGED_WORKER_SECRET", "can4ry-managed"),
         ("API_TOKEN", "can4ry-api"),
@@ -139,8 +140,8 @@ fn debug_output_shows_no_secret() {
     ]);
     let text = format!("{config:?} {config:#?}");
     assert!(!text.contains("can4ry") && !text.contains("tr_wgt_"), "{text}");
-    assert_eq!(VARIABLES.iter().filter(|v| v.secret).count(), 8, "the list above has every secret");
-    assert_eq!(config.effective.iter().filter(|e| e.shown == "set").count(), 8);
+    assert_eq!(VARIABLES.iter().filter(|v| v.secret).count(), 9, "the list above has every secret");
+    assert_eq!(config.effective.iter().filter(|e| e.shown == "set").count(), 9);
 }
 
 /// The predecessor's defect 23.
@@ -154,11 +155,33 @@ fn the_log_is_told_every_secret_and_the_password_in_both_spellings() {
 }
 
 #[test]
+fn the_ops_database_is_never_guessed_and_warned_about_when_it_is_the_watched_one() {
+    assert!(config(&[]).ops_database_url.is_none());
+    let url = "postgresql://ops:p%40ss@ops.example.com/ops";
+    let own = config(&[("OPS_DATABASE_URL", url)]);
+    assert_eq!(own.ops_database_url.as_ref().map(|u| u.expose()), Some(url));
+    assert!(own.warnings.is_empty(), "{:?}", own.warnings);
+    assert!(own.secrets().iter().any(|s| s.expose() == "p@ss"), "its password is known to the log");
+    let same = config(&[("OPS_DATABASE_URL", "postgres://ops@DB.example.com/railway")]);
+    assert!(same.warnings.iter().any(|w| w.starts_with("OPS_DATABASE_URL names the watched")), "{:?}", same.warnings);
+    assert!(errors(&[("OPS_DATABASE_URL", "mysql://u@h/d")]).contains("OPS_DATABASE_URL must be a URL"));
+}
+
+#[test]
+fn the_lease_time_is_a_second_to_ten_minutes() {
+    assert_eq!(config(&[]).lease_time, Duration::from_secs(30));
+    assert_eq!(config(&[("LEASE_TIME", "1s")]).lease_time, Duration::from_secs(1));
+    for bad in ["999ms", "11m", "30"] {
+        assert!(errors(&[("LEASE_TIME", bad)]).contains("LEASE_TIME must be a time with a unit"), "{bad}");
+    }
+}
+
+#[test]
 fn every_secret_can_come_from_a_file_without_its_trailing_newline() {
     let folder = folder();
     for variable in VARIABLES.iter().filter(|v| v.secret) {
         let value = match variable.name {
-            "DATABASE_URL" => DATABASE,
+            "DATABASE_URL" | "OPS_DATABASE_URL" => DATABASE,
             "TRIGGER_WORKER_TOKEN" => TOKEN,
             _ => "value-in-a-file",
         };

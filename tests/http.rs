@@ -59,7 +59,7 @@ impl Served {
         let routes = http::router(controls.clone(), Some(metrics::install()), writes);
         tokio::spawn(http::serve(listener, routes, controls.clone()));
         // The daemon's future may not move between threads, so it gets one of its own.
-        let run = move || tokio::runtime::Handle::current().block_on(daemon.run(|_| {})).expect("a daemon");
+        let run = move || tokio::runtime::Handle::current().block_on(daemon.run(|_, _| {})).expect("a daemon");
         let daemon = runs.then(|| tokio::task::spawn_blocking(run));
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(15)).build().expect("a client");
         let mut served = Served { address, controls, client, daemon, _folder: folder };

@@ -174,6 +174,13 @@ fn only_one_file_knows_how_retries_are_made() {
 }
 
 #[test]
+fn nothing_in_the_program_writes_without_a_lease() {
+    // Its own file says what it is for.
+    let uses = |file: &&File| code(&file.text).contains("unguarded") && file.path != Path::new("clients/fence.rs");
+    held(sources().iter().filter(uses).map(|f| format!("{} has an unguarded fence", f.path.display())).collect());
+}
+
+#[test]
 fn every_module_says_first_what_it_is() {
     // main.rs is no module: it is what calls them.
     let silent = |f: &&File| !f.text.starts_with("//!") && f.path != Path::new("main.rs");

@@ -1,31 +1,64 @@
-//! The commands that change something: once, resume, pause, reset, destroy.
+//! The commands that change something: once, resume, pause, reset, destroy, migrate.
 
-use super::{DONE, ERROR, TRY_LATER, USAGE, failed, local, quiet_configuration};
+use super::{CONFIGURATION, DONE, ERROR, TRY_LATER, USAGE, failed, local, quiet_configuration};
 use jiff::Timestamp;
 use ops_controller::clients::{Readers, Seam};
 use ops_controller::config::Config;
 use ops_controller::controller::Controller;
 use ops_controller::controller::destroy as teardown;
+use ops_controller::controller::lease::{self, Attempt, Candidate, FolderLease, LeaseError, Tenure};
 use ops_controller::controller::status::Status;
-use ops_controller::controller::store::{Lock, StoreError};
+use ops_controller::controller::store::Store;
 use ops_controller::controller::why::why;
 use ops_controller::plan::action::Outcome;
 use ops_controller::plan::mode::{self, Shown};
 use ops_controller::telemetry::{self, redact_text};
 use std::io::BufRead;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// The lock, or a word on who holds it.
-fn lock(config: &Config) -> Result<Lock, u8> {
-    local::store(config).lock().map_err(|error| match error {
-        StoreError::Locked { .. } => {
+/// To change one file takes no time.
+const FILE_WORK: Duration = Duration::from_secs(30);
+
+/// The right to change something: the lease of the state file's folder and, where there is one, that
+/// of the database. Renewed until it is given back.
+async fn lease(config: &Config, what: &str) -> Result<(Candidate, Tenure), u8> {
+    let mut candidate = Candidate::new(config, &local::store(config), what).map_err(|error| failed(&error))?;
+    match candidate.attempt().await {
+        Ok(Attempt::Active(tenure)) => Ok((candidate, tenure)),
+        Ok(Attempt::Standby { why }) => {
+            candidate.release().await;
+            eprintln!(
+                "a daemon runs with STATE_FILE {}, or with the same database: stop it first",
+                config.state_file.display()
+            );
+            eprintln!("  {}", redact_text(&why));
+            Err(TRY_LATER)
+        }
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+/// A daemon that has the folder, or only waits in it, is not disturbed.
+fn refused(config: &Config, error: &LeaseError) -> u8 {
+    match error {
+        LeaseError::Held { .. } => {
             eprintln!("a daemon runs with STATE_FILE {}: stop it first", config.state_file.display());
+            eprintln!("  {error}");
             TRY_LATER
         }
-        error => failed(&error),
-    })
+        error => failed(error),
+    }
+}
+
+/// A store that may save, with the folder's lease alone: enough for what changes nothing but the
+/// state file. It lasts as long as the value beside it.
+fn own_store(config: &Config, what: &str) -> Result<(Store, FolderLease), u8> {
+    let store = local::store(config);
+    let lease = store.lease_for(what, FILE_WORK).map_err(|error| refused(config, &error))?;
+    Ok((store.fenced(lease.fence()), lease))
 }
 
 pub async fn once() -> u8 {
@@ -34,17 +67,24 @@ pub async fn once() -> u8 {
         Err(code) => return code,
     };
     telemetry::init(config.log_format, &config.log_level, &config.secrets());
-    let _lock = match lock(&config) {
-        Ok(lock) => lock,
+    let (candidate, tenure) = match lease(&config, "once").await {
+        Ok(lease) => lease,
         Err(code) => return code,
     };
+    let code = one_cycle(config, &tenure).await;
+    candidate.release().await;
+    code
+}
+
+async fn one_cycle(config: Config, tenure: &Tenure) -> u8 {
     let (status, seen) = watch::channel(Arc::new(Status::starting(Shown::Active)));
-    let store = local::store(&config);
+    let store = local::store(&config).fenced(tenure.fence().clone());
     let opened = Controller::open(config, store, Seam::default(), status, CancellationToken::new());
     let mut controller = match opened {
         Ok(controller) => controller,
         Err(error) => return failed(&error),
     };
+    controller.take_over(tenure);
     if let Err(error) = controller.cycle(Timestamp::now()).await {
         return failed(&error);
     }
@@ -78,11 +118,11 @@ pub async fn ask(what: &str) -> u8 {
 }
 
 async fn in_file(config: &Config, what: &str) -> u8 {
-    let _lock = match lock(config) {
-        Ok(lock) => lock,
+    let (store, _lease) = match own_store(config, what) {
+        Ok(own) => own,
         Err(code) => return code,
     };
-    let (store, now) = (local::store(config), Timestamp::now());
+    let now = Timestamp::now();
     let mut state = match store.load(&config.desired.identity_tag(), now) {
         Ok((state, _)) => state,
         Err(error) => return failed(&error),
@@ -105,11 +145,11 @@ pub async fn reset() -> u8 {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let _lock = match lock(&config) {
-        Ok(lock) => lock,
+    let (store, _lease) = match own_store(&config, "reset") {
+        Ok(own) => own,
         Err(code) => return code,
     };
-    match local::store(&config).reset(Timestamp::now()) {
+    match store.reset(Timestamp::now()) {
         Ok(aside) if aside.is_empty() => {
             println!("there is no state at {}", config.state_file.display());
             DONE
@@ -132,16 +172,22 @@ pub async fn destroy(yes: bool) -> u8 {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let _lock = match lock(&config) {
-        Ok(lock) => lock,
+    let (candidate, tenure) = match lease(&config, "destroy").await {
+        Ok(lease) => lease,
         Err(code) => return code,
     };
-    let writers = match Readers::new(&config, &Seam::default()) {
-        Ok(readers) => readers.writers(),
+    let code = destroy_all(&config, &tenure, yes).await;
+    candidate.release().await;
+    code
+}
+
+async fn destroy_all(config: &Config, tenure: &Tenure, yes: bool) -> u8 {
+    let writers = match Readers::new(config, &Seam::default()) {
+        Ok(readers) => readers.writers(tenure.fence()),
         Err(error) => return failed(&error),
     };
     let now = Timestamp::now();
-    let state = match local::store(&config).load(&config.desired.identity_tag(), now) {
+    let state = match local::store(config).load(&config.desired.identity_tag(), now) {
         Ok((state, _)) => state,
         Err(error) => return failed(&error),
     };
@@ -184,4 +230,23 @@ fn confirmed() -> bool {
     println!("this cannot be undone; type DESTROY to go on:");
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).is_ok() && line.trim() == "DESTROY"
+}
+
+/// Makes the tables in OPS_DATABASE_URL, as every start does.
+pub async fn migrate() -> u8 {
+    let config = match quiet_configuration() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    match lease::migrate(&config).await {
+        None => {
+            eprintln!("OPS_DATABASE_URL is not set: there is no database of ours to migrate");
+            CONFIGURATION
+        }
+        Some(Ok(count)) => {
+            println!("schema ops is up to date ({count} migrations)");
+            DONE
+        }
+        Some(Err(error)) => failed(&error),
+    }
 }

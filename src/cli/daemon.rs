@@ -7,9 +7,11 @@ use ops_controller::controller::daemon::{Controls, Daemon, Request};
 use ops_controller::controller::store::Store;
 use ops_controller::http::{self, Access, Writes};
 use ops_controller::telemetry::{self, Telemetry, metrics};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 pub async fn run() -> u8 {
     let config = match configuration() {
@@ -58,7 +60,7 @@ pub async fn serve(
     );
     started((controls.clone(), address));
     let socket_controls = controls.clone();
-    let result = daemon.run(move |store| open_socket(store, socket_controls)).await;
+    let result = daemon.run(move |store, over| open_socket(store, socket_controls.clone(), over)).await;
     controls.stop.cancel();
     let _ = server.await;
     match result {
@@ -78,10 +80,11 @@ fn writes(config: &Config) -> Writes {
     }
 }
 
-/// The socket for commands on this machine. Without it everything works but those commands.
-fn open_socket(store: &Store, controls: Controls) {
+/// The socket for commands on this machine, for as long as the folder is ours. Without it everything
+/// works but those commands.
+fn open_socket(store: &Store, mut controls: Controls, over: CancellationToken) {
     let path = store.socket();
-    // Left behind by a killed process; the lock says that nobody uses it.
+    // Left behind by a killed process, or by one that is frozen; the lease says that nobody uses it.
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path).and_then(|listener| {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
@@ -89,14 +92,28 @@ fn open_socket(store: &Store, controls: Controls) {
     });
     match listener {
         Ok(listener) => {
+            let ours = inode(&path);
             let routes = http::router(controls.clone(), None, Writes::Socket);
+            controls.stop = controls.stop.child_token();
+            let stop = controls.stop.clone();
+            tokio::spawn(async move {
+                over.cancelled().await;
+                stop.cancel();
+            });
             tokio::spawn(async move {
                 let _ = http::serve_socket(listener, routes, controls).await;
-                let _ = std::fs::remove_file(&path);
+                // Who took the folder over has put its own in this place.
+                if inode(&path) == ours {
+                    let _ = std::fs::remove_file(&path);
+                }
             });
         }
         Err(error) => tracing::warn!(path = %path.display(), %error, "no socket for local commands"),
     }
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    std::fs::metadata(path).ok().map(|meta| meta.ino())
 }
 
 async fn signals(controls: Controls) {

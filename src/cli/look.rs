@@ -9,6 +9,7 @@ use ops_controller::controller::why::why as explain;
 use ops_controller::controller::{doctor as checks, propose};
 use ops_controller::plan::Plan;
 use ops_controller::plan::condition::{Condition, Status, settle};
+use ops_controller::plan::mode::Shown as Mode;
 use ops_controller::telemetry::redact_text;
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -157,6 +158,10 @@ pub async fn why() -> u8 {
         Some(Shown { conditions, held, mode, mode_reason }) => {
             if let Some(reason) = mode_reason {
                 println!("{mode}: {reason}");
+            }
+            if conditions.is_empty() && mode == Mode::Standby.to_string() {
+                // It does not look: who acts does.
+                return ERROR;
             }
             (conditions, held)
         }

@@ -29,7 +29,7 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 changes pending (plan --detailed-exitcode), 64 usage, \
-                          75 try later (rate limit), 78 configuration.";
+                          75 try later (rate limit, or another controller acts), 78 configuration.";
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -66,6 +66,8 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Make or update the tables in OPS_DATABASE_URL (every start does so, too)
+    Migrate,
     /// Exit 0 when the daemon answers /readyz (for Docker)
     Healthcheck,
     /// Run the daemon against simulated clouds on this machine; needs no account
@@ -97,6 +99,7 @@ pub async fn dispatch(command: Command) -> u8 {
         Command::Pause => change::ask("pause").await,
         Command::Reset => change::reset().await,
         Command::Destroy { yes } => change::destroy(yes).await,
+        Command::Migrate => change::migrate().await,
         Command::Healthcheck => look::healthcheck().await,
         Command::Sandbox { breaks, until_healthy, clouds } => sandbox::run(breaks, until_healthy, clouds).await,
         Command::SandboxDroplet { arguments } => {

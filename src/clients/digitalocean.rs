@@ -7,6 +7,7 @@ mod wire;
 
 use super::budget::{Budget, Remaining};
 use super::error::ClientError;
+use super::fence::Fence;
 use super::http::{Answer, Http};
 use super::retry;
 use super::seam::Seam;
@@ -34,7 +35,9 @@ pub struct Reader {
 /// The writing half.
 #[derive(Clone)]
 pub struct Writer {
+    /// Its calls are fenced, so none of the writes below can forget to be.
     reader: Reader,
+    look: Reader,
 }
 
 /// An accepted create: the droplet's id and the provider's request id.
@@ -148,13 +151,13 @@ impl Reader {
 }
 
 impl Writer {
-    pub fn new(reader: Reader) -> Writer {
-        Writer { reader }
+    pub fn new(look: Reader, fence: &Fence) -> Writer {
+        Writer { reader: Reader { http: look.http.fenced(fence), base: look.base.clone() }, look }
     }
 
     /// The look before an act.
     pub fn look(&self) -> &Reader {
-        &self.reader
+        &self.look
     }
 
     /// Sent once. An error that is not definite leaves the outcome open.

@@ -1,5 +1,6 @@
 //! What can go wrong with an outbound call, as the caller has to choose by it.
 
+use super::fence::Fenced;
 use thiserror::Error;
 
 #[derive(Debug, Clone, Error, PartialEq, Eq)]
@@ -21,6 +22,9 @@ pub enum ClientError {
     /// The call did not leave this machine: surely nothing was changed.
     #[error("could not connect to {provider}: {message}")]
     NotSent { provider: &'static str, message: String },
+    /// Not sent: this controller may not write any more.
+    #[error(transparent)]
+    Fenced(#[from] Fenced),
     /// Sent, and there is no usable answer: it may have been carried out.
     #[error("{provider} gave no usable answer: {message}")]
     NoAnswer { provider: &'static str, message: String },

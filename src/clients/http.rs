@@ -2,6 +2,7 @@
 
 use super::budget::{Budget, DEFAULT_PAUSE};
 use super::error::ClientError;
+use super::fence::Fence;
 use super::seam::{Point, Seam};
 use reqwest::header::HeaderMap;
 use reqwest::{RequestBuilder, StatusCode};
@@ -23,6 +24,8 @@ pub struct Http {
     provider: &'static str,
     seam: Seam,
     budget: Arc<Budget>,
+    /// Of a writer: no call passes without it.
+    fence: Option<Fence>,
 }
 
 /// A 2xx answer.
@@ -75,7 +78,12 @@ impl Http {
         }
         let client =
             builder.build().map_err(|e| ClientError::NotSent { provider, message: e.without_url().to_string() })?;
-        Ok(Http { client, headers, provider, seam: seam.clone(), budget })
+        Ok(Http { client, headers, provider, seam: seam.clone(), budget, fence: None })
+    }
+
+    /// The same for a writer: every call asks the fence right before it leaves.
+    pub fn fenced(&self, fence: &Fence) -> Http {
+        Http { fence: Some(fence.clone()), ..self.clone() }
     }
 
     pub fn client(&self) -> &reqwest::Client {
@@ -95,6 +103,7 @@ impl Http {
         let provider = self.provider;
         self.budget.spend().map_err(|left| ClientError::RateLimited { provider, seconds: left.as_secs().max(1) })?;
         self.seam.reach(|| Point::Before(what.to_owned())).await;
+        self.fence.as_ref().map_or(Ok(()), Fence::check)?;
         let sent = self.exchange(request, LARGEST_BODY).await;
         self.seam.reach(|| Point::After(what.to_owned())).await;
         let Reply { status, headers, body } = sent.map_err(|lost| self.lost(lost))?;

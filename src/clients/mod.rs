@@ -6,6 +6,7 @@
 pub mod budget;
 pub mod digitalocean;
 pub mod error;
+pub mod fence;
 pub mod http;
 pub mod postgres;
 pub mod railway;
@@ -15,6 +16,7 @@ pub mod seam;
 pub mod trigger;
 
 pub use error::ClientError;
+pub use fence::Fence;
 pub use seam::Seam;
 
 use crate::config::Config;
@@ -32,7 +34,8 @@ pub struct Readers {
     budgets: Budgets,
 }
 
-/// All that an action may change the world with. Each also looks, right before it acts.
+/// All that an action may change the world with. Each also looks, right before it acts; none of
+/// them writes past its fence.
 #[derive(Clone)]
 pub struct Writers {
     pub railway: railway::Writer,
@@ -63,11 +66,11 @@ impl Readers {
     }
 
     /// The writing half; it shares connections and budgets with the reading half.
-    pub fn writers(&self) -> Writers {
+    pub fn writers(&self, fence: &Fence) -> Writers {
         Writers {
-            railway: railway::Writer::new(self.railway.clone()),
-            digitalocean: digitalocean::Writer::new(self.digitalocean.clone()),
-            postgres: postgres::Writer::new(self.postgres.clone()),
+            railway: railway::Writer::new(self.railway.clone(), fence),
+            digitalocean: digitalocean::Writer::new(self.digitalocean.clone(), fence),
+            postgres: postgres::Writer::new(self.postgres.clone(), fence),
             remedies: self.remedies.clone(),
         }
     }

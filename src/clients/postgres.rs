@@ -7,6 +7,7 @@ mod direct;
 mod look;
 
 use super::error::ClientError;
+use super::fence::Fence;
 use super::seam::{Point, Seam};
 use crate::config::Config;
 use crate::plan::observation::DatabaseView;
@@ -52,7 +53,8 @@ pub trait Server: Send + Sync {
     /// Seconds since this worker's last heartbeat; `None` when it never sent one.
     fn heartbeat_age<'a>(&'a self, worker: &'a str) -> BoxFuture<'a, Result<Option<f64>, ClientError>>;
 
-    fn change(&self, change: Change) -> BoxFuture<'_, Result<(), ClientError>>;
+    /// Asks the fence right before the statement.
+    fn change<'a>(&'a self, change: Change, fence: &'a Fence) -> BoxFuture<'a, Result<(), ClientError>>;
 
     /// False: the group's hash was not the old one any more, and nothing was changed.
     fn rotate_token<'a>(
@@ -60,6 +62,7 @@ pub trait Server: Send + Sync {
         group_id: &'a str,
         old_hash: &'a str,
         new_hash: &'a str,
+        fence: &'a Fence,
     ) -> BoxFuture<'a, Result<bool, ClientError>>;
 }
 
@@ -73,6 +76,7 @@ pub struct Reader {
 #[derive(Clone)]
 pub struct Writer {
     reader: Reader,
+    fence: Fence,
 }
 
 impl Reader {
@@ -107,8 +111,8 @@ impl Reader {
 }
 
 impl Writer {
-    pub fn new(reader: Reader) -> Writer {
-        Writer { reader }
+    pub fn new(reader: Reader, fence: &Fence) -> Writer {
+        Writer { reader, fence: fence.clone() }
     }
 
     pub fn look(&self) -> &Reader {
@@ -116,12 +120,12 @@ impl Writer {
     }
 
     pub async fn change(&self, change: Change) -> Result<(), ClientError> {
-        self.reader.ask(change.what(), self.reader.server.change(change)).await
+        self.reader.ask(change.what(), self.reader.server.change(change, &self.fence)).await
     }
 
     /// Replaces a worker group's token hash, if it still is the one that was seen. False: it moved.
     pub async fn rotate_token(&self, group_id: &str, old_hash: &str, new_hash: &str) -> Result<bool, ClientError> {
-        let work = self.reader.server.rotate_token(group_id, old_hash, new_hash);
+        let work = self.reader.server.rotate_token(group_id, old_hash, new_hash, &self.fence);
         self.reader.ask("rotate the worker token", work).await
     }
 }

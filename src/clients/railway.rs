@@ -7,6 +7,7 @@ mod wire;
 
 use super::budget::{Budget, Remaining};
 use super::error::ClientError;
+use super::fence::Fence;
 use super::http::{Answer, Http, clip};
 use super::retry;
 use super::seam::Seam;
@@ -60,6 +61,7 @@ pub struct Reader {
 /// The writing half: one mutation.
 #[derive(Clone)]
 pub struct Writer {
+    /// Its calls are fenced.
     reader: Reader,
 }
 
@@ -262,8 +264,8 @@ impl Reader {
 }
 
 impl Writer {
-    pub fn new(reader: Reader) -> Writer {
-        Writer { reader }
+    pub fn new(look: Reader, fence: &Fence) -> Writer {
+        Writer { reader: Reader { http: look.http.fenced(fence), ..look } }
     }
 
     /// Restarts the process of a deployment; answers before it happened. Sent once.

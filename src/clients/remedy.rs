@@ -55,6 +55,7 @@ impl Remedies {
     pub fn explain(&self, error: &ClientError) -> Explained {
         let provider = match error {
             ClientError::NotFound { .. } => "Railway",
+            ClientError::Fenced(_) => "lease",
             ClientError::Unauthorized { provider, .. }
             | ClientError::Forbidden { provider, .. }
             | ClientError::RateLimited { provider, .. }
@@ -64,7 +65,7 @@ impl Remedies {
         };
         let (what, text) = match (provider, error) {
             // Nobody's mistake: it passes.
-            (_, ClientError::RateLimited { .. }) => (provider, error.to_string()),
+            (_, ClientError::RateLimited { .. } | ClientError::Fenced(_)) => (provider, error.to_string()),
             ("PostgreSQL", error) => ("DATABASE_URL", self.database(error)),
             ("DigitalOcean", error) => digitalocean(error),
             (_, error) => self.railway(error),

@@ -88,6 +88,11 @@ impl Parser {
         text.clone().map(Secret::new)
     }
 
+    pub fn optional_database_url(&mut self, name: &str, text: &Text) -> Option<Secret> {
+        text.as_ref()?;
+        self.database_url(name, text)
+    }
+
     pub fn id(&mut self, name: &str, text: &Text) -> String {
         let allowed = "must be the id from Railway's dashboard (letters, digits and dashes; at most 64)";
         self.checked(name, text, allowed, |t| {

@@ -1,15 +1,20 @@
-//! The daemon: the lock, the loop, signals, and what people ask of it while it runs.
+//! The daemon: the lease, the loop, signals, and what people ask of it while it runs.
+//!
+//! It acts only while it holds the lease. When that is lost it stands by, and reads the state anew
+//! when it acts again.
 //!
 //! SIGTERM lets the current call finish for a few seconds and then hands it back: everything that
 //! cannot be repeated stands in the journal. SIGHUP reads the configuration anew and keeps the old
 //! one when the new one is bad.
 
+use super::lease::{Attempt, Candidate, Tenure, Terms};
 use super::status::Status;
-use super::store::{Lock, Store, StoreError};
+use super::store::{Store, StoreError};
 use super::{Controller, Next, OpenError};
 use crate::clients::Seam;
 use crate::config::{Config, ConfigError};
 use crate::plan::mode::Shown;
+use crate::telemetry::metrics;
 use jiff::Timestamp;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,8 +23,6 @@ use tokio_util::sync::CancellationToken;
 
 /// The documents promise that a stop is saved within five seconds; this leaves one for the save.
 const STOP_GRACE: Duration = Duration::from_secs(4);
-/// A standby tries the lock this often: a takeover needs no message.
-const STANDBY_POLL: Duration = Duration::from_secs(1);
 /// After a cycle whose state could not be saved.
 const SAVE_AGAIN: Duration = Duration::from_secs(10);
 
@@ -47,6 +50,14 @@ impl Controls {
         self.requests.lock().unwrap_or_else(|e| e.into_inner()).push(request);
         self.wake.notify_one();
     }
+}
+
+/// Why it does not act any more.
+enum End {
+    Stopped,
+    Lost(String),
+    /// The new configuration needs another lease.
+    OtherTerms,
 }
 
 pub struct Daemon {
@@ -79,62 +90,117 @@ impl Daemon {
         self.controls.clone()
     }
 
-    /// Runs until stopped. `on_active` is called once the lock is held.
-    pub async fn run(self, on_active: impl FnOnce(&Store)) -> Result<(), OpenError> {
-        let Some(lock) = self.wait_for_lock().await? else { return Ok(()) };
-        on_active(&self.store);
-        let mut controller = Controller::open(
-            self.config.clone(),
-            self.store.clone(),
-            self.seam.clone(),
-            self.status.clone(),
-            self.controls.stop.clone(),
-        )?;
-        self.cycles(&mut controller).await;
-        if let Err(error) = controller.save().await {
-            tracing::error!(%error, "the state could not be saved at the end");
+    /// Runs until stopped: stands by, acts while it holds the lease, stands by again. `on_folder` is
+    /// called whenever the folder's lease was taken, with what is cancelled when that is over.
+    pub async fn run(self, mut on_folder: impl FnMut(&Store, CancellationToken)) -> Result<(), OpenError> {
+        let mut config = self.config.clone();
+        let mut candidate = Candidate::new(&config, &self.store, "daemon")?;
+        let mut lost = None;
+        while let Some(tenure) = self.stand_by(&mut candidate, lost.take(), &mut on_folder).await? {
+            // What was remembered before may be of another epoch: the state is read anew.
+            let mut controller = Controller::open(
+                config,
+                self.store.clone().fenced(tenure.fence().clone()),
+                self.seam.clone(),
+                self.status.clone(),
+                self.controls.stop.clone(),
+            )?;
+            controller.take_over(&tenure);
+            let terms = Terms::of(controller.config());
+            // Whatever is under way is left where it stands: it may not be finished any more.
+            let end = tokio::select! {
+                end = self.cycles(&mut controller, &terms) => end,
+                why = tenure.over() => End::Lost(why),
+            };
+            config = controller.config().clone();
+            match end {
+                End::Lost(why) => {
+                    metrics::lease_lost();
+                    tracing::error!("the lease is lost, standing by: {why}");
+                    lost = Some(why);
+                    continue;
+                }
+                End::Stopped | End::OtherTerms => {
+                    if let Err(error) = controller.save().await {
+                        tracing::error!(%error, "the state could not be saved at the end");
+                    }
+                }
+            }
+            if self.controls.stop.is_cancelled() {
+                break;
+            }
+            candidate.release().await;
+            candidate = Candidate::new(&config, &self.store, "daemon")?;
         }
-        drop(lock);
+        candidate.release().await;
         tracing::info!("stopped");
         Ok(())
     }
 
     /// `None` when stopped while waiting.
-    async fn wait_for_lock(&self) -> Result<Option<Lock>, StoreError> {
-        let mut said = false;
+    async fn stand_by(
+        &self,
+        candidate: &mut Candidate,
+        lost: Option<String>,
+        on_folder: &mut impl FnMut(&Store, CancellationToken),
+    ) -> Result<Option<Tenure>, OpenError> {
+        let mut said = String::new();
+        let mut is_open = candidate.folder_over().is_some_and(|over| !over.is_cancelled());
+        if let Some(why) = &lost {
+            self.publish_standby(why.clone());
+        }
         loop {
-            match self.store.lock() {
-                Ok(lock) => return Ok(Some(lock)),
-                Err(error @ StoreError::Locked { .. }) => {
-                    if !std::mem::replace(&mut said, true) {
-                        tracing::warn!("{error}; standing by");
-                        let mut status = Status::starting(Shown::Standby);
-                        status.mode_reason = Some(format!("{error}; this one takes over when it ends"));
-                        self.status.send_replace(Arc::new(status));
-                    }
-                }
-                Err(error) => return Err(error),
+            let attempt = candidate.attempt().await;
+            match candidate.folder_over().filter(|over| !over.is_cancelled()) {
+                Some(over) if !std::mem::replace(&mut is_open, true) => on_folder(&self.store, over.clone()),
+                Some(_) => {}
+                None => is_open = false,
+            }
+            let why = match attempt {
+                Ok(Attempt::Active(tenure)) => return Ok(Some(tenure)),
+                Ok(Attempt::Standby { why }) => why,
+                // Who has acted goes on waiting; who starts like this was set up wrong.
+                Err(error) if lost.is_some() => error.to_string(),
+                Err(error) => return Err(error.into()),
+            };
+            if said != why {
+                tracing::warn!("standing by: {why}");
+                let both = lost.as_ref().map(|lost| format!("{why} (before: {lost})"));
+                self.publish_standby(both.unwrap_or_else(|| why.clone()));
+                said = why;
             }
             tokio::select! {
                 () = self.controls.stop.cancelled() => return Ok(None),
-                () = tokio::time::sleep(STANDBY_POLL) => {}
+                () = tokio::time::sleep(candidate.look_every()) => {}
             }
         }
     }
 
-    async fn cycles(&self, controller: &mut Controller) {
+    fn publish_standby(&self, why: String) {
+        let status = Status { mode_reason: Some(why), ..Status::starting(Shown::Standby) };
+        metrics::set_active(false);
+        metrics::set_mode(Shown::Standby);
+        metrics::set_health(false, 0);
+        self.status.send_replace(Arc::new(status));
+    }
+
+    async fn cycles(&self, controller: &mut Controller, terms: &Terms) -> End {
         while !self.controls.stop.is_cancelled() {
             self.take_requests(controller).await;
+            if Terms::of(controller.config()) != *terms {
+                return End::OtherTerms;
+            }
             let next = tokio::select! {
                 done = controller.cycle(Timestamp::now()) => done,
                 () = self.grace_is_over() => {
                     tracing::warn!("stopping in the middle of a call; its outcome is looked for at the next start");
-                    return;
+                    return End::Stopped;
                 }
             };
             let pause = match next {
                 Ok(Next::After(pause)) => pause,
                 Ok(Next::WhenAsked) => Duration::MAX,
+                Err(StoreError::Fenced(fenced)) => return End::Lost(fenced.to_string()),
                 Err(error) => {
                     tracing::error!(%error, "the state could not be saved: nothing is changed until it can be");
                     SAVE_AGAIN
@@ -146,6 +212,7 @@ impl Daemon {
                 () = sleep(pause) => {}
             }
         }
+        End::Stopped
     }
 
     async fn grace_is_over(&self) {

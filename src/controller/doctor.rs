@@ -11,6 +11,7 @@ mod token;
 use crate::clients::remedy::Explained;
 use crate::clients::{ClientError, Readers};
 use crate::config::Config;
+use crate::controller::lease;
 use crate::plan::state::State;
 
 /// One line of the report.
@@ -58,5 +59,19 @@ pub async fn run(config: &Config, readers: &Readers, state: &State) -> Vec<Check
         checks.extend(token::check(&config.desired, readers, state, railway.seen.as_ref(), database).await);
     }
     checks.extend(digitalocean);
+    checks.extend(ops_database(config).await);
     checks
+}
+
+/// Our own database, when there is one. Its tables need not exist yet: the daemon makes them.
+async fn ops_database(config: &Config) -> Option<Check> {
+    const WHAT: &str = "OPS_DATABASE_URL";
+    Some(match lease::check_database(config).await? {
+        Ok(None) => Check::ok(WHAT, "can be used for the lease and the schema ops"),
+        Ok(Some(why)) => Check::bad(WHAT, why),
+        Err(error) => {
+            let fix = "check host, port, user and password, and that it accepts connections from here";
+            Check::bad(WHAT, format!("{error}; {fix}"))
+        }
+    })
 }

@@ -1,4 +1,4 @@
-//! What waits: the loop, observing, applying, the state file, the lock, the status.
+//! What waits: the loop, observing, applying, the state file, the lease, the status.
 //!
 //! One cycle reads: observe → digest → plan → apply → record. Nothing in it waits for the world to
 //! become as wanted: a booting droplet or a restarting Postgres is looked at again in the next cycle.
@@ -7,6 +7,7 @@ mod apply;
 pub mod daemon;
 pub mod destroy;
 pub mod doctor;
+pub mod lease;
 pub mod observe;
 pub mod report;
 mod search;
@@ -27,6 +28,7 @@ use crate::plan::{self, Plan};
 use crate::telemetry;
 use apply::Applier;
 use jiff::Timestamp;
+use lease::{LeaseError, Tenure};
 use observe::Memory;
 use status::{ActionReport, Budgets, Cycle, DropletStatus, Status};
 use std::sync::Arc;
@@ -79,7 +81,7 @@ pub enum Next {
 }
 
 impl Controller {
-    /// Loads the state. The caller holds the store's lock.
+    /// Loads the state. The store's fence is that of every write.
     pub fn open(
         config: Config,
         store: Store,
@@ -91,7 +93,7 @@ impl Controller {
         let (state, loaded) = store.load(&config.desired.identity_tag(), seam.now())?;
         report::loaded(&store, &loaded);
         let mut controller = Controller {
-            writers: readers.writers(),
+            writers: readers.writers(store.fence()),
             readers,
             config,
             store,
@@ -125,12 +127,21 @@ impl Controller {
             self.state = state;
         }
         self.readers = self.readers.reconfigured(&config, &self.seam)?;
-        self.writers = self.readers.writers();
+        self.writers = self.readers.writers(self.store.fence());
         self.config = config;
         self.memory = Memory::default();
         self.moved_at = self.seam.now();
         self.redact();
         Ok(())
+    }
+
+    /// Says whose work it goes on with. What another one created last may not be listed yet, unless
+    /// its journal is the one that was just loaded.
+    pub fn take_over(&mut self, tenure: &Tenure) {
+        let shared = |epoch: &u64| self.state.database_epoch == Some(*epoch);
+        let other = tenure.predecessor.filter(|(epoch, _)| !shared(epoch));
+        self.state.others_acted_until = other.map(|(_, until)| until);
+        self.state.database_epoch = tenure.database_epoch;
     }
 
     pub async fn save(&self) -> Result<(), StoreError> {
@@ -429,6 +440,8 @@ pub enum OpenError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
 }
 
 /// How the state came to be, as one sentence.

@@ -1,20 +1,24 @@
 //! The state file: versioned, atomic, fsynced, readable by its owner only, with the one before kept.
 //!
-//! A torn file falls back to the backup. A foreign or newer one is refused: guessing could make a
+//! Nothing is saved past the fence, so a holder that lost its lease never overwrites the next one's
+//! state. A torn file falls back to the backup. A foreign or newer one is refused: guessing could make a
 //! second droplet. The predecessor's file is imported once, for its token.
 
+use crate::clients::fence::{Fence, Fenced};
 use crate::clients::seam::{Point, Seam};
 use crate::plan::secret::Secret;
 use crate::plan::state::{CachedToken, State, TokenSource, VERSION};
 use crate::plan::token::is_token;
 use jiff::Timestamp;
 use serde::Deserialize;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
+/// How the name of a save that is under way goes on after the state file's own.
+const UNFINISHED: &str = "new-";
 /// Where the predecessor kept its state.
 pub const PREDECESSOR_FILE: &str = "/tmp/ops-controller-state.json";
 
@@ -34,8 +38,9 @@ pub enum StoreError {
         "state file {path} and its backup cannot be read ({why}): restore one, or `ops-controller reset` (droplets of ours are found again by their tag)"
     )]
     Torn { path: PathBuf, why: String },
-    #[error("another instance holds {path}")]
-    Locked { path: PathBuf },
+    /// This controller may not write any more.
+    #[error(transparent)]
+    Fenced(#[from] Fenced),
 }
 
 /// How the state came to be, for the log.
@@ -53,17 +58,29 @@ pub enum Loaded {
     },
 }
 
-/// The file, its backup and the lock beside it.
+/// The file and its backup; beside them lie the lease and the socket.
 #[derive(Clone)]
 pub struct Store {
     path: PathBuf,
     seam: Seam,
     predecessor: PathBuf,
+    fence: Fence,
 }
 
 impl Store {
     pub fn new(path: impl Into<PathBuf>, seam: Seam) -> Store {
-        Store { path: path.into(), seam, predecessor: PREDECESSOR_FILE.into() }
+        Store { path: path.into(), seam, predecessor: PREDECESSOR_FILE.into(), fence: Fence::closed() }
+    }
+
+    /// One that may save, as long as this fence lets it.
+    pub fn fenced(mut self, fence: Fence) -> Store {
+        self.fence = fence;
+        self
+    }
+
+    /// What holds for a save holds for every other write.
+    pub fn fence(&self) -> &Fence {
+        &self.fence
     }
 
     /// Looks for the predecessor's file elsewhere than in /tmp.
@@ -85,38 +102,34 @@ impl Store {
         self.beside("sock")
     }
 
-    fn beside(&self, ending: &str) -> PathBuf {
+    pub(super) fn beside(&self, ending: &str) -> PathBuf {
         let mut name = self.path.file_name().unwrap_or_default().to_owned();
         name.push(".");
         name.push(ending);
         self.path.with_file_name(name)
     }
 
-    /// The single instance's lock; held as long as the value lives, freed by the kernel on death.
-    pub fn lock(&self) -> Result<Lock, StoreError> {
-        self.make_folder()?;
-        let path = self.beside("lock");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|source| StoreError::Io { path: path.clone(), source })?;
-        match file.try_lock() {
-            Ok(()) => Ok(Lock { _file: file }),
-            Err(fs::TryLockError::WouldBlock) => Err(StoreError::Locked { path }),
-            Err(fs::TryLockError::Error(source)) => Err(StoreError::Io { path, source }),
-        }
+    pub(super) fn folder(&self) -> &Path {
+        self.path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
     fn make_folder(&self) -> Result<(), StoreError> {
-        match self.path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => {
-                fs::create_dir_all(folder).map_err(|source| StoreError::Io { path: folder.to_owned(), source })
+        let folder = self.folder();
+        fs::create_dir_all(folder).map_err(|source| StoreError::Io { path: folder.to_owned(), source })
+    }
+
+    /// Saves that were begun and not finished. Who takes the folder's lease removes them: what a
+    /// frozen holder has not yet renamed when it wakes, it cannot rename any more.
+    pub(super) fn remove_unfinished(&self) -> io::Result<()> {
+        let prefix = self.beside(UNFINISHED);
+        let prefix = prefix.file_name().unwrap_or_default().as_encoded_bytes();
+        for entry in fs::read_dir(self.folder())? {
+            let entry = entry?;
+            if entry.file_name().as_encoded_bytes().starts_with(prefix) {
+                gone(fs::remove_file(entry.path()))?;
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     /// The state for this identity.
@@ -160,20 +173,29 @@ impl Store {
     }
 
     /// Replaces the file; the one before becomes the backup. Returns when both are on the disk.
+    ///
+    /// The order keeps a frozen holder out: first the temporary file, then the fence, then the rename.
+    /// Whoever takes over in between has removed that file (see `lease::folder`).
     pub async fn save(&self, state: &State) -> Result<(), StoreError> {
         let io = |source| StoreError::Io { path: self.path.clone(), source };
         self.make_folder()?;
         self.seam.reach(|| Point::BeforeWrite).await;
         let text = serde_json::to_vec_pretty(state).map_err(|e| io(io::Error::other(e)))?;
-        let folder = self.path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::Builder::new().prefix(".state-").tempfile_in(folder).map_err(io)?;
+        let prefix = self.beside(UNFINISHED);
+        let prefix = prefix.file_name().unwrap_or_default();
+        let mut file = tempfile::Builder::new().prefix(prefix).tempfile_in(self.folder()).map_err(io)?;
         file.as_file().set_permissions(fs::Permissions::from_mode(0o600)).map_err(io)?;
         file.write_all(&text).and_then(|()| file.write_all(b"\n")).map_err(io)?;
         file.as_file().sync_all().map_err(io)?;
+        self.fence.check()?;
         self.seam.reach(|| Point::Written).await;
         self.keep_backup().map_err(io)?;
-        file.persist(&self.path).map_err(|e| io(e.error))?;
-        File::open(folder).and_then(|f| f.sync_all()).map_err(io)?;
+        if let Err(error) = file.persist(&self.path) {
+            // Removed by another holder, perhaps.
+            self.fence.check()?;
+            return Err(io(error.error));
+        }
+        File::open(self.folder()).and_then(|f| f.sync_all()).map_err(io)?;
         self.seam.reach(|| Point::Renamed).await;
         Ok(())
     }
@@ -186,10 +208,7 @@ impl Store {
             return Ok(());
         }
         let step = self.beside("bak.new");
-        match fs::remove_file(&step) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
+        gone(fs::remove_file(&step))?;
         match fs::hard_link(&self.path, &step) {
             Ok(()) => {}
             // Some volumes know no hard links.
@@ -202,6 +221,7 @@ impl Store {
     /// may be the only good copy of a token that is in no log any more.
     pub fn reset(&self, now: Timestamp) -> Result<Vec<PathBuf>, StoreError> {
         let io = |source| StoreError::Io { path: self.path.clone(), source };
+        self.fence.check()?;
         let mut aside = Vec::new();
         for (from, ending) in [(self.path.clone(), "reset"), (self.backup(), "bak-reset")] {
             if !from.exists() {
@@ -216,10 +236,12 @@ impl Store {
     }
 }
 
-/// Held while it lives.
-#[derive(Debug)]
-pub struct Lock {
-    _file: File,
+/// What is not there needs no removal.
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
 }
 
 fn read(path: &Path, identity: &str) -> Result<Option<State>, StoreError> {

@@ -1,13 +1,13 @@
 //! Guards on creating: each holds a droplet back and says so, rather than let money run away.
 
 use super::action::Action;
-use super::backed_off;
 use super::condition::Reason;
 use super::desired::Desired;
 use super::droplets::View;
 use super::observation::{Observation, Seen};
 use super::prices::{self, Unsold};
 use super::state::State;
+use super::{backed_off, signed};
 
 /// What holds a create.
 #[derive(Debug)]
@@ -54,6 +54,14 @@ pub fn may_create(
     let price = affordable(desired, seen)?;
     if !firewall_ready {
         return Err(Hold::by("FirewallReady", "no droplet is made before its firewall stands"));
+    }
+    if let Some(until) = state.others_acted_until.map(|at| at + signed(desired.times.create_settle))
+        && until > seen.at
+    {
+        let why = format!(
+            "another controller acted here before; what it created last may not be listed yet, so nothing is created before {until}"
+        );
+        return Err(Hold::by("CREATE_SETTLE", why).soon());
     }
     if let Some((failure, until)) = backed_off(state, &action.key(), seen.at) {
         let why = format!("failed {} times, tried again after {until}: {}", failure.attempts, failure.error);

@@ -37,6 +37,14 @@ pub struct State {
     pub supervisor: SupervisorState,
     pub restart: Option<RestartRecord>,
     pub slot_samples: Vec<SlotSample>,
+    /// The database lease's epoch under which this was written: whoever takes the next one with this
+    /// file goes on with its holder's journal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_epoch: Option<u64>,
+    /// Until when another controller, whose journal is not here, may have acted. Not stored: who
+    /// starts anew takes over anew.
+    #[serde(skip)]
+    pub others_acted_until: Option<Timestamp>,
     /// By action key: how often it failed in a row, and the last error in the provider's words.
     pub failures: BTreeMap<String, Failure>,
 }
@@ -61,6 +69,8 @@ impl State {
             supervisor: SupervisorState::default(),
             restart: None,
             slot_samples: Vec::new(),
+            database_epoch: None,
+            others_acted_until: None,
             failures: BTreeMap::new(),
         }
     }

@@ -20,6 +20,9 @@ const ACTIONS: &str = "ops_controller_actions_total";
 const PROVIDER_REQUESTS: &str = "ops_controller_provider_requests_total";
 const PROVIDER_REMAINING: &str = "ops_controller_provider_remaining";
 const DROPLETS: &str = "ops_controller_droplets";
+const ACTIVE: &str = "ops_controller_active";
+const LEASE_EPOCH: &str = "ops_controller_lease_epoch";
+const LEASES_LOST: &str = "ops_controller_leases_lost_total";
 const SLOT_RETAINED: &str = "ops_controller_slot_retained_bytes";
 const BUILD_INFO: &str = "ops_controller_build_info";
 
@@ -68,6 +71,11 @@ fn describe() {
     describe_gauge!(PROVIDER_REMAINING, "requests that the provider still grants; NaN when it has not said");
     describe_gauge!(DROPLETS, "droplets of ours; NaN when they could not be counted");
     describe_gauge!(SLOT_RETAINED, Unit::Bytes, "WAL that the replication slot retains; NaN when unknown");
+    describe_gauge!(ACTIVE, "1 while every lease is held, 0 on a standby");
+    describe_gauge!(LEASE_EPOCH, "epoch of the lease that is held; NaN while it is not");
+    describe_counter!(LEASES_LOST, "how often a lease was lost while acting");
+    // Counted from the start, so that the first one shows as an increase.
+    counter!(LEASES_LOST).increment(0);
     describe_gauge!(BUILD_INFO, "always 1; the label has the version");
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
@@ -116,6 +124,20 @@ pub fn set_droplets(count: Option<u64>) {
 
 pub fn set_slot_retained_bytes(bytes: Option<u64>) {
     gauge!(SLOT_RETAINED).set(or_unknown(bytes));
+}
+
+/// Whether this instance acts.
+pub fn set_active(active: bool) {
+    gauge!(ACTIVE).set(one_if(active));
+}
+
+/// `home` is `folder` or `database`.
+pub fn set_lease_epoch(home: &'static str, epoch: Option<u64>) {
+    gauge!(LEASE_EPOCH, "home" => home).set(or_unknown(epoch));
+}
+
+pub fn lease_lost() {
+    counter!(LEASES_LOST).increment(1);
 }
 
 fn one_if(yes: bool) -> f64 {
@@ -183,6 +205,9 @@ mod tests {
             set_provider("railway", 12, None);
             set_provider("railway", 13, Some(900));
             set_droplets(Some(1));
+            set_active(true);
+            set_lease_epoch("folder", Some(8));
+            lease_lost();
         });
         for line in [
             "ops_controller_healthy 1",
@@ -194,6 +219,9 @@ mod tests {
             "ops_controller_provider_requests_total{provider=\"railway\"} 13",
             "ops_controller_provider_remaining{provider=\"railway\"} 900",
             "ops_controller_droplets 1",
+            "ops_controller_active 1",
+            "ops_controller_lease_epoch{home=\"folder\"} 8",
+            "ops_controller_leases_lost_total 1",
         ] {
             has(&text, line);
         }

@@ -4,8 +4,8 @@
 use super::platform::Platform;
 use super::{World, railway};
 use jiff::SignedDuration;
-use ops_controller::clients::Seam;
 use ops_controller::clients::seam::Point;
+use ops_controller::clients::{Fence, Seam};
 use ops_controller::config::Config;
 use ops_controller::controller::status::Status;
 use ops_controller::controller::store::Store;
@@ -135,7 +135,8 @@ impl Deployment {
     }
 
     pub fn store(&self, seam: Seam) -> Store {
-        Store::new(self.state_file(), seam).with_predecessor(self.folder.path().join("predecessor.json"))
+        let predecessor = self.folder.path().join("predecessor.json");
+        Store::new(self.state_file(), seam).with_predecessor(predecessor).fenced(Fence::unguarded())
     }
 
     /// What a fresh controller would remember.

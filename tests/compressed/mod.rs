@@ -16,10 +16,10 @@ pub mod trouble;
 use axum::body::{Body, to_bytes};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use ops_controller::clients::ClientError;
 use ops_controller::clients::http::{Lost, Reply};
 use ops_controller::clients::postgres::{Change, Server};
 use ops_controller::clients::seam::Outside;
+use ops_controller::clients::{ClientError, Fence};
 use ops_controller::plan::observation::{DatabaseView, Publication};
 use ops_controller::sandbox::calendar::Calendar;
 use ops_controller::sandbox::digitalocean::{DigitalOcean, DigitalOceanOptions, DropletView, Recorded};
@@ -413,8 +413,12 @@ impl Server for World {
         }))
     }
 
-    fn change(&self, change: Change) -> BoxFuture<'_, Result<(), ClientError>> {
-        Box::pin(self.database(true, move |world| world.change(change)))
+    fn change<'a>(&'a self, change: Change, fence: &'a Fence) -> BoxFuture<'a, Result<(), ClientError>> {
+        let fence = fence.clone();
+        Box::pin(self.database(true, move |world| {
+            fence.check()?;
+            world.change(change)
+        }))
     }
 
     fn rotate_token<'a>(
@@ -422,9 +426,12 @@ impl Server for World {
         group_id: &'a str,
         old_hash: &'a str,
         new_hash: &'a str,
+        fence: &'a Fence,
     ) -> BoxFuture<'a, Result<bool, ClientError>> {
         let (group, old, new) = (group_id.to_owned(), old_hash.to_owned(), new_hash.to_owned());
+        let fence = fence.clone();
         Box::pin(self.database(true, move |world| {
+            fence.check()?;
             world.platform(|p, now| {
                 if !p.is_up(now) {
                     return Err(refused());

@@ -78,9 +78,9 @@ async fn a_second_instance_stands_by_and_takes_over_when_the_first_ends() {
     let second = async {
         // Only once the first one has the lock.
         one.status.clone().wait_for(|s| s.mode == Shown::Active).await.expect("a status");
-        Box::pin(second.run(|_| {})).await
+        Box::pin(second.run(|_, _| {})).await
     };
-    let all = async { tokio::join!(Box::pin(first.run(|_| {})), Box::pin(second), Box::pin(story)) };
+    let all = async { tokio::join!(Box::pin(first.run(|_, _| {})), Box::pin(second), Box::pin(story)) };
     let (first, second, ()) = tokio::time::timeout(DEADLINE, all).await.expect("in time");
     first.expect("a good end");
     second.expect("a good end");

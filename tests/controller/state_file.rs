@@ -33,10 +33,10 @@ fn refused(world: &World) -> StoreError {
 
 /// 26: world-readable in /tmp, with every secret in clear.
 #[tokio::test]
-async fn only_the_owner_reads_the_state_its_backup_and_the_lock() {
+async fn only_the_owner_reads_the_state_its_backup_and_the_lease() {
     let world = World::booted().await;
     let driver = world.healthy().await;
-    for path in [world.state_file(), beside(&world, "bak"), beside(&world, "lock")] {
+    for path in [world.state_file(), beside(&world, "bak"), beside(&world, "lease-1")] {
         assert_eq!(mode(&path), 0o600, "{}", path.display());
     }
     let left = std::fs::read_dir(world.folder()).expect("the folder").count();
@@ -135,6 +135,12 @@ async fn without_a_disk_to_write_to_nothing_is_created() {
     assert_eq!(world.writes(), Vec::<String>::new());
     assert_eq!(world.sandbox.railway.restart_requests().len(), 0);
     std::fs::remove_file(world.folder()).expect("removed");
+    // With the folder its lease went, too: whoever is there now may have another one.
+    let error = driver.try_cycle().await.expect_err("no lease");
+    assert!(matches!(error, StoreError::Fenced(_)), "{error}");
+    assert_eq!(world.writes(), Vec::<String>::new());
+    drop(driver);
+    let mut driver = world.open();
     driver.until_settled(&world).await;
     assert_eq!((world.creates(), world.most_alive()), (1, 1));
     assert_eq!(driver.controller.state().supervisor.creates.len(), 1, "what was not sent does not count");

@@ -10,8 +10,9 @@ const DEPLOYED: ConditionType = ConditionType::SupervisorDeployed;
 
 #[test]
 fn every_guard_holds_a_create_and_names_itself() {
-    let cases: [(&str, Reason, Perturb); 10] = [
+    let cases: [(&str, Reason, Perturb); 11] = [
         ("FirewallReady", Reason::Held, |w| w.seen.firewall = Seen::Known(None)),
+        ("CREATE_SETTLE", Reason::Held, |w| w.state.others_acted_until = Some(w.seen.at - seconds(89))),
         ("MAX_CREATES_PER_HOUR", Reason::Held, |w| w.state.supervisor.creates = vec![w.seen.at; 3]),
         ("MAX_MONTHLY_USD", Reason::Held, |w| w.desired.limits.max_monthly_usd = 17.99),
         ("MAX_MONTHLY_USD", Reason::Held, |w| w.seen.sizes = Seen::unknown("429")),
@@ -38,6 +39,18 @@ fn every_guard_holds_a_create_and_names_itself() {
         cycle.expect_held_by(by);
         assert!(cycle.expect_false(DEPLOYED, reason).message.contains(by), "{by}");
     }
+}
+
+#[test]
+fn what_another_controller_created_last_has_time_to_be_listed() {
+    let mut world = World::without_droplets();
+    world.state.others_acted_until = Some(world.seen.at);
+    world.later(seconds(89));
+    let cycle = world.cycle();
+    assert!(cycle.creates().is_empty());
+    assert!(cycle.plan.in_progress, "it passes by itself");
+    world.later(seconds(1));
+    assert_eq!(world.cycle().creates().len(), 1);
 }
 
 #[test]

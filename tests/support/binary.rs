@@ -1,5 +1,8 @@
 //! The real program as a person starts it: its own process, an empty environment but for ours.
 
+// Each test binary uses a part of this.
+#![allow(dead_code)]
+
 use std::collections::BTreeMap;
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -21,6 +24,11 @@ impl Environment {
 
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Environment {
         self.0.insert(name.to_owned(), value.into());
+        self
+    }
+
+    pub fn without(mut self, name: &str) -> Environment {
+        self.0.remove(name);
         self
     }
 

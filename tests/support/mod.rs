@@ -10,10 +10,11 @@ pub mod crash;
 pub mod program;
 
 use jiff::{SignedDuration, Timestamp};
-use ops_controller::clients::Seam;
+use ops_controller::clients::{Fence, Seam};
 use ops_controller::config::Config;
+use ops_controller::controller::lease::{FolderLease, LeaseError};
 use ops_controller::controller::status::Status;
-use ops_controller::controller::store::{Lock, Store, StoreError};
+use ops_controller::controller::store::{Store, StoreError};
 use ops_controller::controller::{Controller, Next, OpenError};
 use ops_controller::plan::condition::{Condition, ConditionType, Reason, Status as Truth};
 use ops_controller::plan::mode::Shown;
@@ -196,11 +197,22 @@ impl World {
     }
 
     pub fn try_open_on(&self, store: Store, config: Config, seam: Seam) -> Result<Driver, OpenError> {
-        let lock = lock(&store)?;
+        let lease = lease(&store)?;
+        self.driver(store.fenced(lease.fence()), config, seam, lease)
+    }
+
+    fn driver(&self, store: Store, config: Config, seam: Seam, lease: FolderLease) -> Result<Driver, OpenError> {
         let (sender, status) = watch::channel(Arc::new(Status::starting(Shown::Active)));
         let stop = CancellationToken::new();
         let controller = Controller::open(config, store, seam, sender, stop)?;
-        Ok(Driver { controller, status, ahead: SignedDuration::ZERO, _lock: lock })
+        Ok(Driver { controller, status, ahead: SignedDuration::ZERO, _lease: lease })
+    }
+
+    /// With this fence instead of the folder's.
+    pub fn open_fenced(&self, fence: Fence, seam: Seam) -> Driver {
+        let store = self.store(seam.clone());
+        let lease = lease(&store).expect("a lease");
+        self.driver(store.fenced(fence), self.config(), seam, lease).expect("a controller")
     }
 
     /// A controller that has made everything healthy.
@@ -311,13 +323,13 @@ impl World {
     }
 }
 
-/// A world that is being started beside this one forks, and for a moment its child has the lock's
+/// A world that is being started beside this one forks, and for a moment its child has the lease's
 /// file open, too.
-fn lock(store: &Store) -> Result<Lock, StoreError> {
+fn lease(store: &Store) -> Result<FolderLease, LeaseError> {
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
-        match store.lock() {
-            Err(StoreError::Locked { .. }) if Instant::now() < deadline => {
+        match store.lease_for("test", Duration::from_secs(3600)) {
+            Err(LeaseError::Held { .. }) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(5));
             }
             outcome => return outcome,
@@ -331,7 +343,7 @@ pub struct Driver {
     pub status: watch::Receiver<Arc<Status>>,
     /// How far the controller's clock is ahead: waits of half an hour pass at once.
     pub ahead: SignedDuration,
-    _lock: Lock,
+    _lease: FolderLease,
 }
 
 impl Driver {

@@ -51,6 +51,19 @@ impl Program {
         self.client.get(&self.url).send().await.ok()?.json().await.ok()
     }
 
+    /// The status code of a path, when it answers.
+    pub async fn get(&self, path: &str) -> Option<u16> {
+        self.client.get(self.at(path)).send().await.ok().map(|answer| answer.status().as_u16())
+    }
+
+    pub async fn text(&self, path: &str) -> String {
+        self.client.get(self.at(path)).send().await.expect("an answer").text().await.expect("a text")
+    }
+
+    fn at(&self, path: &str) -> String {
+        self.url.replace("/status", path)
+    }
+
     /// Polls the status until it holds.
     pub async fn until(&self, what: &str, limit: Duration, mut holds: impl FnMut(&Value) -> bool) -> Value {
         let deadline = Instant::now() + limit;

@@ -3,7 +3,7 @@
 
 use crate::compressed::driver::{Beginning, Broken, Deployment, End, TOKEN, is_settled, live};
 use jiff::SignedDuration;
-use ops_controller::clients::{Readers, Seam};
+use ops_controller::clients::{Fence, Readers, Seam};
 use ops_controller::controller::destroy;
 use ops_controller::controller::status::Status;
 use ops_controller::plan::state::State;
@@ -196,7 +196,7 @@ async fn tear_down(deployment: &Deployment, seam: Seam, killed: Arc<Notify>) -> 
 
 async fn once(deployment: &Deployment, seam: &Seam) -> Result<(), String> {
     let (config, state) = (deployment.config(), deployment.state());
-    let writers = Readers::new(config, seam).map_err(|e| e.to_string())?.writers();
+    let writers = Readers::new(config, seam).map_err(|e| e.to_string())?.writers(&Fence::unguarded());
     let inventory = destroy::inventory(&writers, &config.desired, &state).await.map_err(|e| e.to_string())?;
     if let Some((name, at)) = destroy::unsettled_create(&state, &config.desired, &inventory, deployment.world.now()) {
         return Err(format!("the create of {name} at {at} is not settled"));

@@ -6,6 +6,7 @@
 use super::look;
 use super::{Change, PROVIDER, Server};
 use crate::clients::error::ClientError;
+use crate::clients::fence::Fence;
 use crate::plan::observation::DatabaseView;
 use crate::plan::replication::PUBLICATION;
 use crate::plan::secret::Secret;
@@ -26,14 +27,15 @@ impl Direct {
         Ok(Direct { options: url.map(|url| parse_url(url.expose())).transpose()? })
     }
 
-    /// One piece of work on a connection of its own.
+    /// One piece of work on a connection of its own; with a fence it may write, and asks it first.
     async fn session<T>(
         &self,
         what: &str,
-        read_only: bool,
+        fence: Option<&Fence>,
         work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> Result<T, ClientError> {
-        let mut connection = self.connect(read_only).await?;
+        let mut connection = self.connect(fence.is_none()).await?;
+        fence.map_or(Ok(()), Fence::check)?;
         let result = work(&mut connection).await.map_err(|e| failed(what, &e))?;
         // The work is done; a farewell that fails changes nothing.
         let _ = connection.close().await;
@@ -62,17 +64,17 @@ impl Direct {
         Ok(connection)
     }
 
-    async fn execute(&self, change: Change) -> Result<(), ClientError> {
+    async fn execute(&self, change: Change, fence: &Fence) -> Result<(), ClientError> {
         let sql = statement(change);
-        self.session(change.what(), false, async |c| c.execute(AssertSqlSafe(sql)).await.map(|_| ())).await
+        self.session(change.what(), Some(fence), async |c| c.execute(AssertSqlSafe(sql)).await.map(|_| ())).await
     }
 
-    async fn rotate(&self, group_id: &str, old_hash: &str, new_hash: &str) -> Result<bool, ClientError> {
+    async fn rotate(&self, group_id: &str, old_hash: &str, new_hash: &str, fence: &Fence) -> Result<bool, ClientError> {
         const SQL: &str = "update \"WorkerGroupToken\" t \
              set \"tokenHash\" = $3, \"updatedAt\" = now() at time zone 'utc' \
              from \"WorkerInstanceGroup\" g \
              where g.id = $1 and t.id = g.\"tokenId\" and t.\"tokenHash\" = $2";
-        self.session("rotate the worker token", false, async |c| {
+        self.session("rotate the worker token", Some(fence), async |c| {
             let done = sqlx::query(SQL).bind(group_id).bind(old_hash).bind(new_hash).execute(c).await?;
             Ok(done.rows_affected() == 1)
         })
@@ -82,15 +84,15 @@ impl Direct {
 
 impl Server for Direct {
     fn look(&self) -> BoxFuture<'_, Result<DatabaseView, ClientError>> {
-        Box::pin(self.session("look at the database", true, look::look))
+        Box::pin(self.session("look at the database", None, look::look))
     }
 
     fn heartbeat_age<'a>(&'a self, worker: &'a str) -> BoxFuture<'a, Result<Option<f64>, ClientError>> {
-        Box::pin(self.session("read the heartbeat", true, async |c| look::heartbeat_age(c, worker).await))
+        Box::pin(self.session("read the heartbeat", None, async |c| look::heartbeat_age(c, worker).await))
     }
 
-    fn change(&self, change: Change) -> BoxFuture<'_, Result<(), ClientError>> {
-        Box::pin(self.execute(change))
+    fn change<'a>(&'a self, change: Change, fence: &'a Fence) -> BoxFuture<'a, Result<(), ClientError>> {
+        Box::pin(self.execute(change, fence))
     }
 
     fn rotate_token<'a>(
@@ -98,8 +100,9 @@ impl Server for Direct {
         group_id: &'a str,
         old_hash: &'a str,
         new_hash: &'a str,
+        fence: &'a Fence,
     ) -> BoxFuture<'a, Result<bool, ClientError>> {
-        Box::pin(self.rotate(group_id, old_hash, new_hash))
+        Box::pin(self.rotate(group_id, old_hash, new_hash, fence))
     }
 }
 
