@@ -2,9 +2,17 @@
 //!
 //! Almost no page holds one, and parsing is tens of times dearer than searching.
 
+mod scan;
+
 use super::{parse_body, wire};
 use crate::clients::ClientError;
-use crate::plan::logs::{Harvest, LogLine, bytes_may_hold_token};
+use crate::plan::logs::{self, Harvest, LogLine};
+use memchr::{memchr, memmem};
+use scan::{Needle, scan};
+
+/// Stands once in every line, and never in a text: there its quotes are escaped.
+const KEY: Needle = Needle { text: b"\"timestamp\":", rare: [9, 11] };
+const PREFIX: Needle = Needle { text: logs::PREFIX.as_bytes(), rare: [2, 3] };
 
 /// What one page of logs brought.
 #[derive(Debug)]
@@ -17,9 +25,9 @@ pub struct LogPage {
 impl LogPage {
     /// Takes an answer's body into the harvest.
     pub fn read(body: &[u8], request_id: Option<&str>, harvest: &mut Harvest) -> Result<LogPage, ClientError> {
-        let page = LogPage::skim(body);
+        let (page, may_hold_token) = LogPage::skim(body);
         // Errors are short; a body that could hold one or a token is read properly.
-        if bytes_may_hold_token(body) || page.lines == 0 {
+        if may_hold_token || page.lines == 0 {
             let logs: wire::Logs = parse_body("search logs", body, request_id)?;
             for line in logs.deployment_logs {
                 harvest.read(&LogLine {
@@ -31,19 +39,17 @@ impl LogPage {
         Ok(page)
     }
 
-    /// Counts lines and takes the oldest timestamp without parsing the page: lines come oldest first.
-    fn skim(body: &[u8]) -> LogPage {
-        const KEY: &[u8] = b"\"timestamp\":";
-        let mut at = memchr::memmem::find_iter(body, KEY);
-        let first = at.next();
-        let lines = usize::from(first.is_some()) + at.count();
-        let oldest = first.and_then(|start| {
-            let rest = &body[start + KEY.len()..];
-            let open = memchr::memchr(b'"', rest)?;
-            let close = memchr::memchr(b'"', &rest[open + 1..])?;
+    /// Counts lines, takes the oldest timestamp (lines come oldest first), and looks for the token's
+    /// prefix, all without parsing the page.
+    fn skim(body: &[u8]) -> (LogPage, bool) {
+        let (lines, may_hold_token) = scan(body, KEY, PREFIX);
+        let oldest = || {
+            let rest = &body[memmem::find(body, KEY.text)? + KEY.text.len()..];
+            let open = memchr(b'"', rest)?;
+            let close = memchr(b'"', &rest[open + 1..])?;
             std::str::from_utf8(&rest[open + 1..open + 1 + close]).ok().map(str::to_owned)
-        });
-        LogPage { lines, oldest }
+        };
+        (LogPage { lines, oldest: oldest() }, may_hold_token)
     }
 }
 
@@ -55,9 +61,9 @@ mod tests {
 
     #[test]
     fn a_page_is_skimmed_for_its_length_and_its_oldest_line() {
-        let empty = LogPage::skim(br#"{"data":{"deploymentLogs":[]}}"#);
+        let (empty, _) = LogPage::skim(br#"{"data":{"deploymentLogs":[]}}"#);
         assert_eq!((empty.lines, empty.oldest), (0, None));
-        let page = LogPage::skim(br#"{"data":{"deploymentLogs":[{"timestamp":"2026-01-01T00:00:00Z","message":"a"},{"timestamp": "2026-01-02T00:00:00Z"}]}}"#);
+        let (page, _) = LogPage::skim(br#"{"data":{"deploymentLogs":[{"timestamp":"2026-01-01T00:00:00Z","message":"a"},{"timestamp": "2026-01-02T00:00:00Z"}]}}"#);
         assert_eq!((page.lines, page.oldest.as_deref()), (2, Some("2026-01-01T00:00:00Z")));
     }
 
