@@ -31,6 +31,9 @@ const TABLE: &[(&str, &[&str])] = &[
     ("telemetry", &["telemetry", "config", "plan"]),
     ("http", &["http", "controller", "plan", "telemetry", "config"]),
     ("controller", &["controller", "plan", "clients", "config", "telemetry"]),
+    // The figures are a crate of their own: they see the library as its users do, and of their own crate
+    // only each other and the tests' worlds.
+    ("bench", &["figure", "list", "log_file", "support", "world"]),
 ];
 
 /// Deciding is a function of its arguments: no clock, no chance, no world, no waiting.

@@ -1,5 +1,10 @@
 //! The README says what the program does: its tables are the program's own lists.
 
+#[path = "../src/bench/list.rs"]
+#[allow(dead_code)]
+mod list;
+
+use list::FIGURES;
 use ops_controller::config::VARIABLES;
 use ops_controller::plan::condition::{ConditionType, Reason};
 use ops_controller::sandbox::faults::Break;
@@ -48,4 +53,16 @@ fn every_condition_and_every_break_is_told() {
     for trouble in Break::ALL {
         assert!(README.contains(&format!("`{}`", trouble.name())), "{} is not named", trouble.name());
     }
+}
+
+#[test]
+fn the_table_of_figures_has_every_figure_with_its_target() {
+    let told: Vec<(String, String)> = section("figures")
+        .lines()
+        .skip(2)
+        .map(|row| row.split('|').map(str::trim).map(str::to_owned).collect::<Vec<_>>())
+        .map(|cells| (cells[1].clone(), cells[4].clone()))
+        .collect();
+    let listed: Vec<_> = FIGURES.iter().map(|f| (format!("`{}`", f.name), f.target.to_string())).collect();
+    assert_eq!(told, listed, "paste the rows that `cargo bench -- --table` prints into README.md");
 }

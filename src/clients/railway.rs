@@ -2,6 +2,7 @@
 //!
 //! An answer with `errors` is a failure even when it carries data: a partial read is no read.
 
+pub mod log_page;
 mod services;
 mod wire;
 
@@ -12,10 +13,11 @@ use super::http::{Answer, Http, clip};
 use super::retry;
 use super::seam::Seam;
 use crate::config::Config;
-use crate::plan::logs::{Harvest, LogLine, bytes_may_hold_token};
+use crate::plan::logs::Harvest;
 use crate::plan::observation::RailwayView;
 use crate::plan::state::RailwayIds;
 use jiff::Timestamp;
+use log_page::LogPage;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -70,14 +72,6 @@ pub struct Writer {
 pub struct DeploymentRef {
     pub id: String,
     pub created_at: Timestamp,
-}
-
-/// What one page of logs brought.
-#[derive(Debug)]
-pub struct LogPage {
-    pub lines: usize,
-    /// RFC 3339 of the oldest line: the next page ends there.
-    pub oldest: Option<String>,
 }
 
 impl Reader {
@@ -197,7 +191,7 @@ impl Reader {
         Err(cut_short())
     }
 
-    /// Reads one page of a deployment's logs into the harvest; a page without the prefix is never parsed.
+    /// Reads one page of a deployment's logs into the harvest.
     pub async fn harvest_logs(
         &self,
         deployment_id: &str,
@@ -213,18 +207,7 @@ impl Reader {
             "endDate": window.1,
         });
         let answer = retry::read(|| self.post("search logs", "DeploymentLogs", LOGS, &variables)).await?;
-        let page = wire::skim(&answer.body);
-        // Errors are short; a body that could hold one or a token is read properly.
-        if bytes_may_hold_token(&answer.body) || page.lines == 0 {
-            let logs: wire::Logs = parse("search logs", &answer)?;
-            for line in logs.deployment_logs {
-                harvest.read(&LogLine {
-                    message: line.message,
-                    attributes: line.attributes.into_iter().map(|a| (a.key, a.value)).collect(),
-                });
-            }
-        }
-        Ok(page)
+        LogPage::read(&answer.body, answer.request_id.as_deref(), harvest)
     }
 
     /// The project and environment of a project token; refused for other tokens.
@@ -300,11 +283,15 @@ fn cut_short() -> ClientError {
 }
 
 fn parse<T: DeserializeOwned>(what: &str, answer: &Answer) -> Result<T, ClientError> {
+    parse_body(what, &answer.body, answer.request_id.as_deref())
+}
+
+fn parse_body<T: DeserializeOwned>(what: &str, body: &[u8], request_id: Option<&str>) -> Result<T, ClientError> {
     let unusable = |message: String| ClientError::NoAnswer { provider: PROVIDER, message };
-    let envelope: Envelope = serde_json::from_slice(&answer.body)
-        .map_err(|_| unusable(format!("{what}: {} and no JSON", answer.status.as_u16())))?;
+    let envelope: Envelope =
+        serde_json::from_slice(body).map_err(|_| unusable(format!("{what}: the answer is no JSON")))?;
     if let Some(error) = envelope.errors.into_iter().flatten().next() {
-        return Err(graphql_error(what, &error.message, answer.request_id.as_deref()));
+        return Err(graphql_error(what, &error.message, request_id));
     }
     let data = envelope.data.ok_or_else(|| unusable(format!("{what}: neither data nor errors")))?;
     serde_json::from_str(data.get()).map_err(|e| unusable(format!("{what}: unexpected shape ({})", shape(&e))))

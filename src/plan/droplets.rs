@@ -5,6 +5,7 @@
 //! webapp that is down itself, says nothing about the droplet.
 
 mod findings;
+mod ours;
 
 use super::action::{Action, DropletSpec};
 use super::desired::Desired;
@@ -13,6 +14,9 @@ use super::state::{Condemned, DropletRecord, Intent, IntentKind, ProbeRecord, St
 use super::supervisor::sequence_of;
 use super::{readable_duration, signed};
 use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeSet;
+
+use ours::ours;
 
 pub use findings::{cheap_findings, connected, reachable};
 
@@ -103,8 +107,8 @@ pub fn views<'a>(
     spec: Option<&DropletSpec>,
 ) -> Vec<View<'a>> {
     let droplets = seen.droplets.known().map(Vec::as_slice).unwrap_or_default();
-    droplets
-        .iter()
+    ours(desired, state, droplets)
+        .into_iter()
         .map(|droplet| {
             let record = state.supervisor.droplets.get(&droplet.id);
             let connected = is_connected(desired, seen, droplet);
@@ -153,17 +157,19 @@ pub fn digest(desired: &Desired, state: &mut State, seen: &Observation) {
         state.supervisor.sequence = state.supervisor.sequence.max(used.unwrap_or(0));
     }
     let Seen::Known(droplets) = &seen.droplets else { return };
-    for droplet in droplets {
+    let droplets = ours(desired, state, droplets);
+    for droplet in &droplets {
         note_droplet(desired, state, seen, droplet);
     }
     // The observer asked for each missing one by its id as well, so absent means gone; but a read that
     // lags behind knows nothing of what was made since, even if another read has shown it before.
-    let settle = signed(desired.times.create_settle);
+    let (settle, present) =
+        (signed(desired.times.create_settle), droplets.iter().map(|d| d.id).collect::<BTreeSet<_>>());
     state.supervisor.droplets.retain(|id, record| {
         let is_young = record.deleted_at.is_none() && now.duration_since(record.first_seen) < settle;
-        is_young || droplets.iter().any(|d| d.id == *id)
+        is_young || present.contains(id)
     });
-    settle_intents(desired, state, droplets, now);
+    settle_intents(desired, state, &droplets, now);
     close_reboots(state);
 }
 
@@ -286,7 +292,7 @@ fn back_off(desired: &Desired, state: &mut State, now: Timestamp) {
 }
 
 /// Closes creates that were found, and those that surely left nothing.
-fn settle_intents(desired: &Desired, state: &mut State, droplets: &[Droplet], now: Timestamp) {
+fn settle_intents(desired: &Desired, state: &mut State, droplets: &[&Droplet], now: Timestamp) {
     forget_unsent_deletes(state, now);
     let mut vanished = 0;
     state.intents.retain(|intent| {

@@ -4,7 +4,9 @@
 //! `TRIGGER_WORKER_TOKEN=<token>`. A line that reports a refusal condemns every token in it.
 
 use super::secret::Secret;
-use super::token::{PREFIX, is_token};
+use super::token::is_token;
+
+pub use super::token::PREFIX;
 
 /// One log line as Railway returns it: JSON lines are taken apart into attributes.
 #[derive(Debug, Clone, Default)]
@@ -52,13 +54,8 @@ impl Harvest {
 }
 
 /// A cheap look before anything is parsed: almost no log line holds the prefix.
-pub fn may_hold_token(text: &str) -> bool {
-    bytes_may_hold_token(text.as_bytes())
-}
-
-/// The same over a raw response body, so that a body without a hit is never parsed.
-pub fn bytes_may_hold_token(bytes: &[u8]) -> bool {
-    memchr::memmem::find(bytes, PREFIX.as_bytes()).is_some()
+fn may_hold_token(text: &str) -> bool {
+    memchr::memmem::find(text.as_bytes(), PREFIX.as_bytes()).is_some()
 }
 
 fn reports_refusal(text: &str) -> bool {

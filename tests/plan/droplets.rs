@@ -266,3 +266,29 @@ fn a_dead_droplet_makes_room_when_the_other_one_stays_because_it_alone_answers()
     world.state.supervisor.droplets.insert(NEXT_ID, record);
     assert_eq!(world.cycle().deletes(), [NEXT_ID]);
 }
+
+#[test]
+fn strangers_in_a_listing_are_neither_counted_nor_deleted_nor_remembered() {
+    let mut world = World::settled();
+    for id in 1..=50 {
+        world.add(id, &format!("stranger-{id}"));
+        world.droplet(id).tags = vec!["ops-controller".into(), "another-identity".into()];
+    }
+    let cycle = world.cycle();
+    cycle.expect_nothing_planned();
+    cycle.expect_true(DEPLOYED);
+    assert!(cycle.plan.held.is_empty(), "{:?}", cycle.plan.held);
+    assert_eq!(world.state.supervisor.droplets.keys().collect::<Vec<_>>(), [&ID]);
+}
+
+#[test]
+fn a_droplet_of_ours_counts_while_its_tag_has_not_come() {
+    let mut world = World::without_droplets();
+    world.intent(NEXT, Some(NEXT_ID), true);
+    world.add(NEXT_ID, NEXT);
+    let mark = world.desired.identity_tag();
+    world.droplet(NEXT_ID).tags.retain(|tag| *tag != mark);
+    world.cycle().expect_nothing_planned();
+    assert!(world.state.supervisor.droplets.contains_key(&NEXT_ID));
+    assert!(world.state.intents.is_empty(), "the create was found");
+}

@@ -4,7 +4,6 @@
 //! knows what that one has written. Times are short, and what is measured is measured against them.
 
 #[path = "../support/binary.rs"]
-#[allow(dead_code)]
 mod binary;
 #[path = "../support/mod.rs"]
 mod support;

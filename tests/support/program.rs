@@ -37,6 +37,15 @@ impl Program {
         Program { child, url: format!("http://127.0.0.1:{port}/status"), client, log }
     }
 
+    /// Of its status.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }

@@ -1,6 +1,6 @@
 //! Railway's answers as they come: only the fields that are asked for, enums open.
 
-use super::{DeploymentRef, LogPage};
+use super::DeploymentRef;
 use crate::plan::state::RailwayIds;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -183,32 +183,4 @@ pub struct ProjectNode {
 pub struct NamedNode {
     pub id: String,
     pub name: String,
-}
-
-/// Counts lines and takes the oldest timestamp without parsing the page: lines come oldest first.
-pub fn skim(body: &[u8]) -> LogPage {
-    const KEY: &[u8] = b"\"timestamp\":";
-    let mut at = memchr::memmem::find_iter(body, KEY);
-    let first = at.next();
-    let lines = usize::from(first.is_some()) + at.count();
-    let oldest = first.and_then(|start| {
-        let rest = &body[start + KEY.len()..];
-        let open = memchr::memchr(b'"', rest)?;
-        let close = memchr::memchr(b'"', &rest[open + 1..])?;
-        std::str::from_utf8(&rest[open + 1..open + 1 + close]).ok().map(str::to_owned)
-    });
-    LogPage { lines, oldest }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_is_skimmed_for_its_length_and_its_oldest_line() {
-        let empty = skim(br#"{"data":{"deploymentLogs":[]}}"#);
-        assert_eq!((empty.lines, empty.oldest), (0, None));
-        let page = skim(br#"{"data":{"deploymentLogs":[{"timestamp":"2026-01-01T00:00:00Z","message":"a"},{"timestamp": "2026-01-02T00:00:00Z"}]}}"#);
-        assert_eq!((page.lines, page.oldest.as_deref()), (2, Some("2026-01-01T00:00:00Z")));
-    }
 }
