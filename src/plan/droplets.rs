@@ -115,7 +115,7 @@ pub fn views<'a>(
             View {
                 droplet,
                 record,
-                matches: spec.is_some_and(|spec| is_as_desired(droplet, spec)),
+                matches: spec.is_some_and(|spec| is_as_desired(desired, droplet, spec, seen.at)),
                 serving: record.is_some_and(|r| r.ok_streak >= OK_STREAK) && connected == Some(true),
                 connected,
             }
@@ -123,8 +123,12 @@ pub fn views<'a>(
         .collect()
 }
 
-fn is_as_desired(droplet: &Droplet, spec: &DropletSpec) -> bool {
-    droplet.tags.contains(&spec.spec_tag()) && droplet.size == spec.size && droplet.region == spec.region
+fn is_as_desired(desired: &Desired, droplet: &Droplet, spec: &DropletSpec, now: Timestamp) -> bool {
+    // A new one may show before its tags do: then it is not yet known to be another.
+    let is_bare = !droplet.tags.contains(&desired.identity_tag());
+    let is_young = now.duration_since(droplet.created_at) < signed(desired.times.create_settle);
+    let is_tagged = droplet.tags.contains(&spec.spec_tag()) || (is_bare && is_young);
+    is_tagged && droplet.size == spec.size && droplet.region == spec.region
 }
 
 /// Whether its heartbeat is fresh, by the database's clock; `None` when that could not be read.

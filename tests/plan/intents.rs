@@ -54,6 +54,19 @@ fn a_young_droplet_that_a_later_read_does_not_show_is_looked_for_before_anything
 }
 
 #[test]
+fn a_new_droplet_whose_tags_do_not_show_yet_is_no_drifted_one() {
+    let mut world = World::without_droplets();
+    world.intent(NAME, Some(ID), true);
+    world.add(ID, NAME);
+    world.droplet(ID).tags.clear();
+    let cycle = world.cycle();
+    cycle.expect_nothing_planned();
+    cycle.expect_false(DEPLOYED, Reason::DropletBooting);
+    world.later(seconds(31));
+    assert_eq!(world.cycle().creates().len(), 1, "after a minute and a half they should");
+}
+
+#[test]
 fn an_unreadable_listing_settles_no_create() {
     let mut world = World::without_droplets();
     world.intent(NAME, None, false);

@@ -13,6 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use tokio::time::Instant;
 
+/// A sandbox may run for months.
+const KEPT_ACTIONS: usize = 200;
+
 #[derive(Debug)]
 pub struct World {
     options: DigitalOceanOptions,
@@ -216,6 +219,12 @@ impl World {
                 droplet.start_due = None;
                 self.power.push(Power::On(droplet.id));
             }
+        }
+        while self.actions.len() > KEPT_ACTIONS
+            && let Some((id, _)) = self.actions.iter().find(|(_, a)| a.status != "in-progress")
+        {
+            let id = *id;
+            self.actions.remove(&id);
         }
         let keep = self.options.list_lag;
         self.droplets.retain(|_, d| d.removed.is_none_or(|at| at + keep > now));
