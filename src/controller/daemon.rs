@@ -10,7 +10,6 @@ use super::{Controller, Next, OpenError};
 use crate::clients::Seam;
 use crate::config::{Config, ConfigError};
 use crate::plan::mode::Shown;
-use jiff::Timestamp;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -126,7 +125,7 @@ impl Daemon {
         while !self.controls.stop.is_cancelled() {
             self.take_requests(controller).await;
             let next = tokio::select! {
-                done = controller.cycle(Timestamp::now()) => done,
+                done = controller.cycle(self.seam.now()) => done,
                 () = self.grace_is_over() => {
                     tracing::warn!("stopping in the middle of a call; its outcome is looked for at the next start");
                     return;
