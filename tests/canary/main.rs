@@ -13,9 +13,11 @@ mod compressed;
 mod canaries;
 mod errors;
 mod hour;
+mod process;
 mod search;
 mod story;
 mod surfaces;
+mod world;
 
 use canaries::Canary;
 use hour::Log;

@@ -61,6 +61,7 @@ impl Environment {
     }
 
     /// Starts a command that stays; it is killed when the child is dropped.
+    #[allow(dead_code)] // Each test binary uses a part of this.
     pub fn start(&self, arguments: &[&str]) -> Running {
         Running { arguments: arguments.join(" "), child: Some(self.command(arguments).spawn().expect("it starts")) }
     }
