@@ -215,10 +215,23 @@ impl Hour<'_> {
     }
 }
 
-/// A panic may quote anything, wherever it happens.
+/// Panics where the program is about to log it.
+struct Unprintable(String);
+
+impl std::fmt::Display for Unprintable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("cannot print {}", self.0)
+    }
+}
+
+/// A panic may quote anything, wherever it happens: in the middle of a log line as well, where the
+/// log cannot take it.
 fn panics() {
     for Canary { value, .. } in canaries::of_variables() {
         let encoded: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
+        let unprintable = Unprintable(value.clone());
+        let logging = std::thread::spawn(move || tracing::error!("{unprintable}"));
+        assert!(logging.join().is_err());
         let panicked = std::thread::spawn(move || panic!("no use for {value} or {encoded} in {:?}", Some(&value)));
         assert!(panicked.join().is_err());
     }

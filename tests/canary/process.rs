@@ -71,6 +71,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("state.json");
         fs::write(&file, "secret").expect("written");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).expect("changed");
         for (bits, is_private) in [(0o600, true), (0o640, false), (0o604, false)] {
             fs::set_permissions(&file, fs::Permissions::from_mode(bits)).expect("changed");
             let checked = std::panic::catch_unwind(|| assert_private(folder.path(), &["state.json"]));
