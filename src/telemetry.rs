@@ -94,7 +94,12 @@ pub fn to_sink(
 
 /// A secret found at run time, such as a worker token: from now on no line shows it.
 pub fn redact(secret: &Secret) {
-    REDACTOR.add_found(std::slice::from_ref(secret));
+    redact_all(std::slice::from_ref(secret));
+}
+
+/// The same for several, at the price of one.
+pub fn redact_all(secrets: &[Secret]) {
+    REDACTOR.add_found(secrets);
 }
 
 /// The text without secrets, for what does not go through the log: HTTP errors, terminal output.

@@ -263,6 +263,31 @@ fn a_bad_env_file_is_an_error_by_line_without_its_content() {
     assert!(errors(&[("ENV_FILE", &path)]).starts_with("ENV_FILE"));
 }
 
+/// The second line of a key, pasted with its line break.
+#[test]
+fn a_line_that_only_looks_like_a_setting_is_not_repeated() {
+    let folder = folder();
+    let path = file(&folder, ".env", "SUPERVISOR_REGION=sfo3\nYW5vdGhlciBjYW40cnk=\n");
+    let warnings = config(&[("ENV_FILE", &path)]).warnings;
+    assert_eq!(warnings, ["ENV_FILE has a line before whose = stands no name in capitals; it is not read"]);
+}
+
+/// What stands behind the slash would be taken for host and path, and shown as such.
+#[test]
+fn a_password_that_is_not_percent_encoded_is_refused_where_it_would_be_read_as_a_host() {
+    for url in [
+        "postgresql://postgres:pa@can4ry/rest@db.example.com:5432/railway",
+        "postgresql://postgres:pa@can4ry?rest@db.example.com/railway",
+        "postgresql://postgres:pa@can4ry#rest@db.example.com/railway",
+        "postgresql://postgres:pa/can4ry@db.example.com/railway",
+    ] {
+        let text = errors(&[("DATABASE_URL", url)]);
+        assert!(text.starts_with("DATABASE_URL must be a URL") && text.contains("percent-encode"), "{text}");
+        assert!(!text.contains("can4ry"), "{text}");
+    }
+    assert!(accepts("DATABASE_URL", "postgresql://postgres:p@ssword@db.example.com/railway"));
+}
+
 #[test]
 fn a_misspelt_name_is_answered_with_the_nearest() {
     for (wrong, right) in [

@@ -24,6 +24,8 @@ const TABLE: &[(&str, &[&str])] = &[
             "plan::replication::PUBLICATION",
             "plan::replication::SLOT",
             "plan::replication::identifier",
+            // A provider's words are cleaned where they come in.
+            "telemetry::redact_text",
         ],
     ),
     ("sandbox", &["sandbox"]),

@@ -187,7 +187,8 @@ async fn destroy_all(config: &Config, tenure: &Tenure, yes: bool) -> u8 {
         Err(error) => return failed(&error),
     };
     let now = Timestamp::now();
-    let state = match local::store(config).load(&config.desired.identity_tag(), now) {
+    let store = local::store(config).fenced(tenure.fence().clone());
+    let mut state = match store.load(&config.desired.identity_tag(), now) {
         Ok((state, _)) => state,
         Err(error) => return failed(&error),
     };
@@ -217,7 +218,16 @@ async fn destroy_all(config: &Config, tenure: &Tenure, yes: bool) -> u8 {
         eprintln!("nothing was deleted: type DESTROY when asked, or give --yes");
         return USAGE;
     }
-    match teardown::destroy(&writers, &config.desired, &inventory, |line| println!("{line}")).await {
+    let mut is_noted = false;
+    let destroyed = teardown::destroy(&writers, &config.desired, &inventory, |step| {
+        println!("{step}");
+        is_noted |= teardown::note(&mut state, &step, now);
+    })
+    .await;
+    if is_noted && let Err(error) = store.save(&state).await {
+        eprintln!("the deletions could not be noted in the state file: {error}");
+    }
+    match destroyed {
         Ok(()) => {
             println!("done; a daemon started with this configuration would create them anew");
             DONE

@@ -133,7 +133,7 @@ fn quiet_configuration() -> Result<Config, u8> {
 /// The same for a command that shows the warnings itself.
 fn silent_configuration() -> Result<Config, u8> {
     let config = configuration()?;
-    config.secrets().iter().for_each(ops_controller::telemetry::redact);
+    ops_controller::telemetry::redact_all(&config.secrets());
     Ok(config)
 }
 

@@ -1,6 +1,7 @@
 //! What can go wrong with an outbound call, as the caller has to choose by it.
 
 use super::fence::Fenced;
+use super::http::clip;
 use thiserror::Error;
 
 #[derive(Debug, Clone, Error, PartialEq, Eq)]
@@ -34,6 +35,20 @@ impl ClientError {
     /// The call surely changed nothing.
     pub fn is_definite(&self) -> bool {
         !matches!(self, ClientError::NoAnswer { .. })
+    }
+
+    /// The same in words that may be shown to anybody.
+    pub fn clipped(self) -> ClientError {
+        use ClientError::*;
+        match self {
+            Unauthorized { provider, message } => Unauthorized { provider, message: clip(&message) },
+            Forbidden { provider, message } => Forbidden { provider, message: clip(&message) },
+            NotFound { what } => NotFound { what: clip(&what) },
+            Refused { provider, status, message } => Refused { provider, status, message: clip(&message) },
+            NotSent { provider, message } => NotSent { provider, message: clip(&message) },
+            NoAnswer { provider, message } => NoAnswer { provider, message: clip(&message) },
+            RateLimited { .. } | Fenced(_) => self,
+        }
     }
 
     /// Worth a second try at once, for a read.

@@ -4,6 +4,7 @@ use super::budget::{Budget, DEFAULT_PAUSE};
 use super::error::ClientError;
 use super::fence::Fence;
 use super::seam::{Point, Seam};
+use crate::telemetry::redact_text;
 use reqwest::header::HeaderMap;
 use reqwest::{RequestBuilder, StatusCode};
 use std::sync::Arc;
@@ -107,7 +108,7 @@ impl Http {
         let sent = self.exchange(request, LARGEST_BODY).await;
         self.seam.reach(|| Point::After(what.to_owned())).await;
         let Reply { status, headers, body } = sent.map_err(|lost| self.lost(lost))?;
-        let request_id = header(&headers, "x-request-id").or_else(|| header(&headers, "cf-ray")).map(str::to_owned);
+        let request_id = header(&headers, "x-request-id").or_else(|| header(&headers, "cf-ray")).map(clip);
         self.budget.note(
             number(&headers, "ratelimit-remaining").or_else(|| number(&headers, "x-ratelimit-remaining")),
             number(&headers, "ratelimit-limit").or_else(|| number(&headers, "x-ratelimit-limit")),
@@ -228,9 +229,13 @@ pub fn message_of(body: &[u8]) -> String {
     clip(&text)
 }
 
+/// A provider's words as they may be shown to anybody: in one line, without the secrets that it may
+/// have repeated, and short. In this order: shortened first, half a secret could be left.
 pub fn clip(text: &str) -> String {
-    let mut clipped: String = text.chars().filter(|c| !c.is_control()).take(MESSAGE).collect();
-    if text.chars().count() > MESSAGE {
+    let line: String = text.chars().filter(|c| !c.is_control()).collect();
+    let clean = redact_text(&line);
+    let mut clipped: String = clean.chars().take(MESSAGE).collect();
+    if clean.chars().count() > MESSAGE {
         clipped.push('…');
     }
     clipped

@@ -106,7 +106,7 @@ impl Reader {
             Err(ClientError::NoAnswer { provider: PROVIDER, message })
         });
         self.seam.reach(|| Point::After(what.to_owned())).await;
-        done
+        done.map_err(ClientError::clipped)
     }
 }
 

@@ -83,7 +83,9 @@ impl Parser {
         self.checked(name, text, allowed, |t| {
             let url = url::Url::parse(t).ok()?;
             let scheme = matches!(url.scheme(), "postgres" | "postgresql");
-            (scheme && url.host().is_some() && !url.username().is_empty()).then(|| t.to_owned())
+            // Behind a `/` in a password, the rest of it would be taken for host and path, and be shown.
+            let host_is_last = !url[url::Position::BeforePath..].contains('@');
+            (scheme && url.host().is_some() && !url.username().is_empty() && host_is_last).then(|| t.to_owned())
         });
         text.clone().map(Secret::new)
     }

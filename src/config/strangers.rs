@@ -21,6 +21,10 @@ impl Stranger {
     pub fn warning(&self) -> String {
         match self.nearest {
             Some(ours) => format!("{} is not a variable of ops-controller; did you mean {ours}?", self.name),
+            // The second line of a secret, perhaps, that ends in the padding of base64.
+            None if !is_name(&self.name) => {
+                "ENV_FILE has a line before whose = stands no name in capitals; it is not read".to_owned()
+            }
             None => format!("{} in ENV_FILE is not a variable of ops-controller, and is not read", self.name),
         }
     }
@@ -37,6 +41,10 @@ pub fn strangers(source: &Source) -> Vec<Stranger> {
         }
     }
     found
+}
+
+fn is_name(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
 fn nearest(upper: &str) -> Option<&'static str> {

@@ -15,7 +15,6 @@ use crate::clients::Seam;
 use crate::config::{Config, ConfigError};
 use crate::plan::mode::Shown;
 use crate::telemetry::metrics;
-use jiff::Timestamp;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -191,7 +190,7 @@ impl Daemon {
                 return End::OtherTerms;
             }
             let next = tokio::select! {
-                done = controller.cycle(Timestamp::now()) => done,
+                done = controller.cycle(self.seam.now()) => done,
                 () = self.grace_is_over() => {
                     tracing::warn!("stopping in the middle of a call; its outcome is looked for at the next start");
                     return End::Stopped;

@@ -5,6 +5,7 @@ use crate::plan::desired::Desired;
 use crate::plan::observation::{Droplet, Firewall};
 use crate::plan::state::{IntentKind, State};
 use jiff::Timestamp;
+use std::fmt;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -62,12 +63,43 @@ pub fn unsettled_create<'a>(
     sent.chain(known).find(|(name, at)| now.duration_since(*at) < settle && !is_there(name))
 }
 
+/// What a teardown has just done.
+#[derive(Debug)]
+pub enum Step<'a> {
+    Deleting(&'a Droplet),
+    Gone(&'a Droplet),
+    FirewallDeleted(&'a Firewall),
+}
+
+impl fmt::Display for Step<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Deleting(droplet) => write!(f, "deleting droplet {} ({})", droplet.name, droplet.id),
+            Step::Gone(droplet) => write!(f, "droplet {} is gone", droplet.name),
+            Step::FirewallDeleted(firewall) => write!(f, "deleted firewall {}", firewall.name),
+        }
+    }
+}
+
+/// Writes a step into the state, so that the next teardown does not wait for a droplet that this one
+/// deleted. Tells whether anything changed.
+pub fn note(state: &mut State, step: &Step, now: Timestamp) -> bool {
+    let Step::Deleting(droplet) = step else { return false };
+    let intents = state.intents.len();
+    let is_its_create =
+        |what: &IntentKind| matches!(what, IntentKind::CreateDroplet { name, .. } if *name == droplet.name);
+    state.intents.retain(|intent| !is_its_create(&intent.what));
+    let record = state.supervisor.droplets.get_mut(&droplet.id);
+    let is_marked = record.is_some_and(|record| record.deleted_at.replace(now).is_none());
+    is_marked || state.intents.len() != intents
+}
+
 /// Deletes by id and waits until the droplets are gone; then the firewall and the tag.
 pub async fn destroy(
     writers: &Writers,
     desired: &Desired,
     inventory: &Inventory,
-    mut said: impl FnMut(&str),
+    mut did: impl FnMut(Step),
 ) -> Result<(), ClientError> {
     let digitalocean = &writers.digitalocean;
     let deadline = Instant::now() + GONE_BY;
@@ -79,7 +111,7 @@ pub async fn destroy(
             if !asked.contains(&droplet.id) {
                 match digitalocean.delete_droplet(droplet.id).await {
                     Ok(_) => {
-                        said(&format!("deleting droplet {} ({})", droplet.name, droplet.id));
+                        did(Step::Deleting(droplet));
                         asked.push(droplet.id);
                     }
                     // Busy with another event: asked again in the next round.
@@ -89,7 +121,7 @@ pub async fn destroy(
             }
             match digitalocean.look().droplet(droplet.id).await? {
                 Some(_) => still.push(droplet),
-                None => said(&format!("droplet {} is gone", droplet.name)),
+                None => did(Step::Gone(droplet)),
             }
         }
         left = still;
@@ -106,7 +138,7 @@ pub async fn destroy(
     }
     if let Some(firewall) = &inventory.firewall {
         digitalocean.delete_firewall(&firewall.id).await?;
-        said(&format!("deleted firewall {}", firewall.name));
+        did(Step::FirewallDeleted(firewall));
     }
     digitalocean.delete_tag(&desired.identity_tag()).await
 }

@@ -410,7 +410,7 @@ impl Controller {
 
     /// Values that must not reach a log, as far as they are known now.
     fn redact(&self) {
-        self.config.secrets().iter().for_each(telemetry::redact);
+        telemetry::redact_all(&self.config.secrets());
         let held = [self.state.token.as_ref().map(|t| &t.value), self.state.pending_token.as_ref().map(|t| &t.value)];
         held.into_iter().flatten().for_each(telemetry::redact);
     }

@@ -76,12 +76,15 @@ pub enum End {
 
 impl Deployment {
     pub fn new(seed: u64, list_lag: Duration) -> Deployment {
+        Deployment::within(World::new(seed, list_lag, TOKEN), &DigitalOceanOptions::default().token)
+    }
+
+    /// In a world whose account has this token.
+    pub fn within(world: World, digitalocean_token: &str) -> Deployment {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let world = World::new(seed, list_lag, TOKEN);
         let folder = in_memory_folder();
-        let token = DigitalOceanOptions::default().token;
         let pairs = [
-            ("DIGITALOCEAN_TOKEN", token.as_str()),
+            ("DIGITALOCEAN_TOKEN", digitalocean_token),
             ("RAILWAY_API_TOKEN", "f0000000-0000-4000-8000-000000000003"),
             ("RAILWAY_PROJECT_ID", railway::PROJECT),
             ("RAILWAY_ENVIRONMENT_ID", railway::ENVIRONMENT),
@@ -117,8 +120,15 @@ impl Deployment {
     }
 
     pub fn set(&mut self, name: &str, value: &str) {
-        self.pairs.retain(|(n, _)| n != name);
-        self.pairs.push((name.to_owned(), value.to_owned()));
+        self.set_all(&[(name, value)]);
+    }
+
+    /// Those that are right only together.
+    pub fn set_all(&mut self, pairs: &[(&str, &str)]) {
+        for (name, value) in pairs {
+            self.pairs.retain(|(n, _)| n != name);
+            self.pairs.push(((*name).to_owned(), (*value).to_owned()));
+        }
         self.config = configured(&self.pairs);
     }
 

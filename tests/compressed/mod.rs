@@ -9,6 +9,7 @@
 #![allow(dead_code)]
 
 pub mod driver;
+pub mod echo;
 pub mod platform;
 pub mod railway;
 pub mod trouble;
@@ -62,6 +63,8 @@ struct Inner {
 struct State {
     platform: Platform,
     orders: Orders,
+    /// What the database repeats when it repeats everything.
+    database_url: String,
     /// The next call never returns to the program, which dies while it is under way.
     dies_in_flight: bool,
     counts: Counts,
@@ -74,6 +77,8 @@ pub struct Counts {
     pub railway: u64,
     pub digitalocean: u64,
     pub database: u64,
+    /// Answers that repeated what was sent.
+    pub echoes: u64,
 }
 
 /// Midnight, so that messages are easy to read.
@@ -84,23 +89,27 @@ fn epoch() -> Timestamp {
 impl World {
     /// Must be called in a runtime whose clock is paused.
     pub fn new(seed: u64, list_lag: Duration, token: &str) -> World {
+        World::of(DigitalOceanOptions { seed, list_lag, ..DigitalOceanOptions::default() }, token)
+    }
+
+    /// With another account than usual; its times are this world's.
+    pub fn of(account: DigitalOceanOptions, token: &str) -> World {
         let calendar = Calendar::starting(epoch());
         let faults = Faults::default();
         let options = DigitalOceanOptions {
-            seed,
             boot: Duration::from_secs(25),
             address_lag: Duration::from_secs(4),
             supervisor_boot: Duration::from_secs(40),
             delete: Duration::from_secs(15),
             firewall_apply: Duration::from_secs(3),
-            list_lag,
-            ..DigitalOceanOptions::default()
+            ..account
         };
         let cloud = DigitalOcean::in_memory(options, faults.clone(), calendar).expect("an account");
         let platform = Platform::new(calendar.now(), token);
         let state = State {
             platform,
             orders: Orders::default(),
+            database_url: String::new(),
             dies_in_flight: false,
             counts: Counts::default(),
             supervisors: BTreeMap::new(),
@@ -131,6 +140,10 @@ impl World {
         let mut state = self.state();
         state.platform.advance(now, &supervisors);
         work(&mut state.platform, now)
+    }
+
+    pub fn set_database_url(&self, url: &str) {
+        self.state().database_url = format!("no connection with {url}, which was given");
     }
 
     pub fn orders<T>(&self, work: impl FnOnce(&mut Orders) -> T) -> T {
@@ -187,10 +200,12 @@ impl World {
             Party::Database => state.counts.database += 1,
             Party::Webapp | Party::Supervisor => {}
         }
-        match std::mem::take(&mut state.dies_in_flight) {
-            true => Fate::DiesInFlight,
-            false => Fate::Goes(state.orders.take(party, is_write, now)),
+        if std::mem::take(&mut state.dies_in_flight) {
+            return Fate::DiesInFlight;
         }
+        let trouble = state.orders.take(party, is_write, now);
+        state.counts.echoes += u64::from(trouble == Some(Trouble::Echo));
+        Fate::Goes(trouble)
     }
 
     /// One call with whatever goes wrong with it.
@@ -245,12 +260,12 @@ impl World {
         }
     }
 
-    async fn answer(&self, request: Sent) -> Result<Reply, Lost> {
+    async fn answer(&self, request: &Sent) -> Result<Reply, Lost> {
         match request.party {
-            Party::Railway => Ok(self.railway(&request)),
+            Party::Railway => Ok(self.railway(request)),
             Party::DigitalOcean => self.digitalocean(request).await,
-            Party::Supervisor => self.supervisor(&request),
-            _ => Ok(self.webapp(&request)),
+            Party::Supervisor => self.supervisor(request),
+            _ => Ok(self.webapp(request)),
         }
     }
 
@@ -264,12 +279,12 @@ impl World {
         }
     }
 
-    async fn digitalocean(&self, request: Sent) -> Result<Reply, Lost> {
+    async fn digitalocean(&self, request: &Sent) -> Result<Reply, Lost> {
         let mut built = axum::http::Request::builder().method(request.method.as_str()).uri(request.url.as_str());
         for (name, value) in &request.headers {
             built = built.header(name, value);
         }
-        let built = built.body(Body::from(request.body)).expect("a request");
+        let built = built.body(Body::from(request.body.clone())).expect("a request");
         let Some(response) = self.0.cloud.carry(built).await else {
             return Err(Lost::Broken("connection closed".to_owned()));
         };
@@ -328,12 +343,13 @@ impl World {
     ) -> Result<T, ClientError> {
         let world = self.clone();
         let done = async move { work(&world) };
-        let provider = "PostgreSQL";
+        let (provider, echo) = ("PostgreSQL", self.state().database_url.clone());
         self.call(Party::Database, is_write, done, |trouble, _| match trouble {
             Trouble::ConnectionRefused => Err(refused()),
             Trouble::ErrorBefore | Trouble::RateLimited { .. } => {
                 Err(ClientError::Refused { provider, status: 0, message: "too many clients already".to_owned() })
             }
+            Trouble::Echo => Err(ClientError::Refused { provider, status: 0, message: echo }),
             _ => Err(ClientError::NoAnswer { provider, message: "the connection broke".to_owned() }),
         })
         .await
@@ -387,11 +403,14 @@ impl Outside for World {
     }
 
     fn http(&self, request: reqwest::Request) -> Pin<Box<dyn Future<Output = Result<Reply, Lost>> + Send + '_>> {
-        let request = Sent::read(request);
+        let request = Arc::new(Sent::read(request));
         let (party, is_write) = (request.party, request.is_write());
-        let world = self.clone();
-        let done = async move { world.answer(request).await };
-        Box::pin(self.call(party, is_write, done, move |trouble, answer| troubled(party, trouble, answer)))
+        let (world, sent) = (self.clone(), request.clone());
+        let done = async move { world.answer(&sent).await };
+        Box::pin(self.call(party, is_write, done, move |trouble, answer| match trouble {
+            Trouble::Echo => Ok(echo::reply(&request, self.counts().echoes)),
+            trouble => troubled(party, trouble, answer),
+        }))
     }
 
     fn database(&self) -> Arc<dyn Server> {
@@ -467,7 +486,7 @@ fn troubled(party: Party, trouble: Trouble, answer: Option<Result<Reply, Lost>>)
             Ok(reply)
         }
         Trouble::Partial => answer.unwrap_or(Err(Lost::TimedOut)).map(|reply| partial(party, reply)),
-        Trouble::Stale => Err(Lost::TimedOut),
+        Trouble::Stale | Trouble::Echo => Err(Lost::TimedOut),
     }
 }
 

@@ -9,7 +9,7 @@ use ops_controller::plan::observation::{DatabaseView, Publication, Role, Setting
 use std::collections::BTreeMap;
 
 pub const GROUP: &str = "group-1";
-pub const MANAGED_SECRET: &str = "0123456789abcdef0123456789abcdef";
+const MANAGED_SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// From the answer to a restart's request to the server's end, and from there to its return.
 const RESTART_BEGINS: SignedDuration = SignedDuration::from_secs(2);
 const RESTART_TAKES: SignedDuration = SignedDuration::from_secs(12);
@@ -27,6 +27,9 @@ pub struct Platform {
     pub slot: bool,
     /// The hash of the one true worker token.
     pub token_hash: String,
+    pub managed_secret: String,
+    /// Variables of the webapp that are nobody else's affair.
+    pub other_variables: Vec<(&'static str, String)>,
     /// What the webapp's first deployment printed.
     pub printed_token: Option<String>,
     heartbeats: BTreeMap<String, Timestamp>,
@@ -57,6 +60,8 @@ impl Platform {
             slot_due: None,
             slot: false,
             token_hash: hex_sha256(token.as_bytes()),
+            managed_secret: MANAGED_SECRET.to_owned(),
+            other_variables: Vec::new(),
             printed_token: Some(token.to_owned()),
             heartbeats: BTreeMap::new(),
             restart_due: None,
@@ -106,7 +111,7 @@ impl Platform {
     }
 
     pub fn accepts(&self, token: &str, managed_secret: &str) -> bool {
-        managed_secret == MANAGED_SECRET && hex_sha256(token.as_bytes()) == self.token_hash
+        managed_secret == self.managed_secret && hex_sha256(token.as_bytes()) == self.token_hash
     }
 
     /// Everything that replication needs; the slot is the webapp's affair.

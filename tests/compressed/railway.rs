@@ -1,7 +1,7 @@
 //! Railway's answers about the platform, by operation. The documents themselves are held against the
 //! official schema elsewhere; here only their answers count.
 
-use super::platform::{MANAGED_SECRET, Platform};
+use super::platform::Platform;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -50,7 +50,11 @@ fn observe(platform: &Platform, now: Timestamp, variables: &Value) -> Value {
         "serviceInstances": {"edges": edges, "pageInfo": {"hasNextPage": false, "endCursor": null}},
     }});
     if variables["withWebapp"] == true && variables["webappId"] == WEBAPP_ID {
-        data["webapp"] = json!({"MANAGED_WORKER_SECRET": MANAGED_SECRET, "API_ORIGIN": WEBAPP, "APP_ORIGIN": WEBAPP});
+        let managed = &platform.managed_secret;
+        data["webapp"] = json!({"MANAGED_WORKER_SECRET": managed, "API_ORIGIN": WEBAPP, "APP_ORIGIN": WEBAPP});
+        for (name, value) in &platform.other_variables {
+            data["webapp"][name] = json!(value);
+        }
     }
     data
 }

@@ -39,6 +39,8 @@ pub enum Trouble {
     Stale,
     /// No answer at all, until the client's patience ends.
     Silence,
+    /// Not carried out; the error repeats everything that was sent, secrets and all.
+    Echo,
 }
 
 impl Trouble {

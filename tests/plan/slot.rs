@@ -72,7 +72,7 @@ fn half_of_a_small_volume_is_worth_a_warning() {
 fn samples_are_bounded_and_forgotten_with_the_slot() {
     let mut world = World::settled();
     world.cycles(500, minutes(1));
-    assert_eq!(world.state.slot_samples.len(), 360);
+    assert!(world.state.slot_samples.len() <= 24, "{}", world.state.slot_samples.len());
     world.db().slot = None;
     world.cycle();
     assert!(world.state.slot_samples.is_empty());

@@ -60,7 +60,16 @@ impl Environment {
         Ended::new(arguments, output.expect("it ends in time").expect("its output"))
     }
 
+    /// The same for one that prints much: a pipe that nobody reads fills up, and stops it.
+    #[allow(dead_code)] // Each test binary uses a part of this.
+    pub fn start_printing_to(&self, arguments: &[&str], out: std::fs::File) -> Running {
+        let mut command = self.command(arguments);
+        command.stderr(out.try_clone().expect("a second handle")).stdout(out);
+        Running { arguments: arguments.join(" "), child: Some(command.spawn().expect("it starts")) }
+    }
+
     /// Starts a command that stays; it is killed when the child is dropped.
+    #[allow(dead_code)] // Each test binary uses a part of this.
     pub fn start(&self, arguments: &[&str]) -> Running {
         Running { arguments: arguments.join(" "), child: Some(self.command(arguments).spawn().expect("it starts")) }
     }

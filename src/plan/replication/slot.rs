@@ -8,9 +8,11 @@ use crate::plan::state::{SlotSample, State};
 use crate::plan::{readable_bytes, readable_duration};
 use jiff::{SignedDuration, Timestamp};
 
-/// One sample a minute over six hours gives a steady growth rate.
+/// The growth is measured from the oldest sample to the newest, so those between may be few: the
+/// state file is written in every cycle. Together they reach back six hours.
 const SAMPLE_EVERY: SignedDuration = SignedDuration::from_secs(60);
-const SAMPLES: usize = 360;
+const KEEP_EVERY: SignedDuration = SignedDuration::from_mins(15);
+const SAMPLES: usize = 24;
 /// A slot that retains more than this is worth a warning even without a known volume size.
 const RETAINED_WARNING: i64 = 1 << 30;
 
@@ -19,6 +21,12 @@ pub(super) fn digest(state: &mut State, at: Timestamp, slot: Option<&Slot>) {
     if let Some(slot) = slot {
         let due = state.slot_samples.last().is_none_or(|s| at.duration_since(s.at) >= SAMPLE_EVERY);
         if due {
+            // The newest one stays only when it is as far from the one before it as those that are kept.
+            if let [.., before, newest] = state.slot_samples.as_slice()
+                && newest.at.duration_since(before.at) < KEEP_EVERY
+            {
+                state.slot_samples.pop();
+            }
             state.slot_samples.push(SlotSample { at, retained_bytes: slot.retained_bytes });
             let surplus = state.slot_samples.len().saturating_sub(SAMPLES);
             state.slot_samples.drain(..surplus);
