@@ -31,12 +31,21 @@ async fn what_a_create_is_refused_for_is_named_by_why() {
         mistake.env.run(&["once"]).await.expect_code(0);
         let refused = mistake.env.run(&["once"]).await.expect_code(1);
         world.assert_silent(&refused);
+        until_the_database_is_back(&mistake).await;
         for command in ["why", "plan"] {
             let ended = mistake.env.run(&[command]).await;
             mistake.assert_told_once(&ended);
         }
     }
     world.sandbox.stop().await;
+}
+
+/// The same cycles have its WAL level changed, for which it restarts.
+async fn until_the_database_is_back(mistake: &Mistake) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while mistake.env.run(&["why"]).await.out.contains("could not connect to PostgreSQL") {
+        assert!(Instant::now() < deadline, "the database stays away");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -58,7 +58,7 @@ const ATTEMPTS: u32 = 64;
 impl Reservation {
     /// An address in 127.0.0.0/8 outside 127.0.0.0/24, where nothing of the host listens.
     ///
-    /// `salt` differs between processes, so that two sandboxes with one seed rarely collide.
+    /// `salt` differs between accounts, so that two sandboxes with one seed rarely collide.
     pub fn new(ids: &mut Ids, salt: u64) -> std::io::Result<Self> {
         let mut last = std::io::Error::from(std::io::ErrorKind::AddrInUse);
         for _ in 0..ATTEMPTS {

@@ -11,10 +11,13 @@ use super::{DigitalOceanOptions, DropletBackend};
 use crate::sandbox::calendar::Calendar;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::time::Instant;
 
 /// A sandbox may run for months.
 const KEPT_ACTIONS: usize = 200;
+/// Tells the accounts of this process apart, which draw their addresses from the same seed.
+static ACCOUNTS: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Debug)]
 pub struct World {
@@ -23,6 +26,7 @@ pub struct World {
     pub ids: Ids,
     /// Apart from the ids, which must not depend on what else this host runs.
     addresses: Ids,
+    salt: u64,
     pub droplets: BTreeMap<u64, Droplet>,
     pub actions: BTreeMap<u64, Action>,
     pub tags: BTreeSet<String>,
@@ -37,6 +41,7 @@ impl World {
             calendar,
             ids: Ids::new(options.seed),
             addresses: Ids::new(!options.seed),
+            salt: (u64::from(std::process::id()) << 32) + ACCOUNTS.fetch_add(1, Ordering::Relaxed),
             options,
             droplets: BTreeMap::new(),
             actions: BTreeMap::new(),
@@ -141,7 +146,7 @@ impl World {
             let [_, _, b, c, d, ..] = self.addresses.random().to_le_bytes();
             return Ok((Ipv4Addr::new(203, b, c, d), None));
         }
-        let reservation = Reservation::new(&mut self.addresses, u64::from(std::process::id()))?;
+        let reservation = Reservation::new(&mut self.addresses, self.salt)?;
         Ok((reservation.ip, Some(reservation)))
     }
 
