@@ -11,6 +11,7 @@
 
 #[path = "../compressed/mod.rs"]
 mod compressed;
+mod month;
 mod run;
 mod scenario;
 mod schedule;
