@@ -24,7 +24,7 @@ const fn figure(name: &'static str, unit: &'static str, target: Target, means: &
 }
 
 /// In the order of the table.
-pub const FIGURES: [Figure; 13] = [
+pub const FIGURES: [Figure; 14] = [
     figure(
         "log_scan",
         "MB/s",
@@ -46,6 +46,7 @@ pub const FIGURES: [Figure; 13] = [
     figure("cycle", "ms", Target::None, "a healthy cycle over real HTTP and SQL, p50"),
     figure("requests_digitalocean", "requests", Target::AtMost(1.2), "to DigitalOcean for each healthy cycle"),
     figure("requests_railway", "requests", Target::AtMost(1.0), "to Railway for each healthy cycle"),
+    figure("sweep_rate", "schedules/s", Target::None, "the crash sweep in a release build, both cores"),
     figure("binary_size", "bytes", Target::AtMost(15_000_000.0), "the release binary, stripped"),
     figure("image_size", "bytes", Target::None, "the container image, where a docker engine exists"),
 ];

@@ -14,6 +14,7 @@ mod log_scan;
 mod plan;
 mod size;
 mod status;
+mod sweep;
 
 /// The worlds that the tests use: one source for what a healthy deployment looks like.
 #[path = "../../tests/support/mod.rs"]
@@ -21,6 +22,17 @@ mod support;
 #[path = "../../tests/plan/world.rs"]
 #[allow(dead_code)]
 mod world;
+
+/// The crash sweep, as the tests run it.
+#[path = "../../tests/compressed/mod.rs"]
+mod compressed;
+#[path = "../../tests/sweep/run.rs"]
+#[allow(dead_code)]
+mod run;
+#[path = "../../tests/sweep/scenario.rs"]
+mod scenario;
+#[path = "../../tests/sweep/schedule.rs"]
+mod schedule;
 
 use figure::{Answer, Error, TABLE_HEAD};
 use list::{FIGURES, Figure};
@@ -44,15 +56,14 @@ Exit codes: 0 every target is reached or skipped · 1 a target is missed, or a f
 type Measure = fn(&Runtime) -> Result<Vec<Answer>, Error>;
 
 /// What measures, and the figures that come of it together.
-/// Schedules of the crash sweep per second belong here, too: `(sweep::measure, &["sweep_rate"])`, with a
-/// line in `list.rs`, and the sweep included by path from `tests` like the worlds above.
-const MEASURES: [(Measure, &[&str]); 7] = [
+const MEASURES: [(Measure, &[&str]); 8] = [
     (log_scan::measure, &["log_scan"]),
     (plan::measure, &["plan_1", "plan_100", "plan_10000"]),
     (cold_start::measure, &["cold_start"]),
     (idle::measure, &["idle"]),
     (status::measure, &["status_rps", "status_p99"]),
     (cycle::measure, &["cycle", "requests_digitalocean", "requests_railway"]),
+    (sweep::measure, &["sweep_rate"]),
     (size::measure, &["binary_size", "image_size"]),
 ];
 

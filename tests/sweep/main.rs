@@ -17,10 +17,8 @@ mod scenario;
 mod schedule;
 
 use compressed::driver::Beginning;
+use run::Failure;
 use schedule::{Schedule, Ways};
-use std::panic::AssertUnwindSafe;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Every point of every scenario at least once.
@@ -46,7 +44,7 @@ fn stopped_anywhere_it_keeps_its_promises() {
     }
     let count = std::env::var("SWEEP").map_or(SCHEDULES, |n| n.parse().expect("SWEEP is a number"));
     let begun = Instant::now();
-    let broken = sweep(count, &ways, &healthy);
+    let broken = run::first(count, &ways, &healthy);
     let seconds = begun.elapsed().as_secs_f64();
     println!("{count} schedules in {seconds:.1} s: {:.0} each second", count as f64 / seconds);
     assert!(broken.is_empty(), "{} of {count} schedules broke a promise:\n\n{}", broken.len(), told(&broken));
@@ -61,34 +59,6 @@ fn replay(number: u64, ways: &Ways, healthy: &Beginning) {
         ways[scenario::Scenario::ALL.iter().position(|s| *s == schedule.scenario).expect("one")][schedule.at]
     );
     run::run(&schedule, healthy).expect("every promise is kept");
-}
-
-struct Failure {
-    schedule: Schedule,
-    why: String,
-}
-
-/// Runs the first `count` schedules on all cores.
-fn sweep(count: u64, ways: &Ways, healthy: &Beginning) -> Vec<Failure> {
-    let next = AtomicU64::new(0);
-    let failures = Mutex::new(Vec::new());
-    let work = || {
-        loop {
-            let number = next.fetch_add(1, Ordering::SeqCst);
-            if number >= count {
-                return;
-            }
-            let schedule = Schedule::of(number, ways);
-            let done = std::panic::catch_unwind(AssertUnwindSafe(|| run::run(&schedule, healthy)));
-            let done = done.unwrap_or_else(|_| Err("it panicked, see above".to_owned()));
-            if let Err(why) = done {
-                failures.lock().expect("the list").push(Failure { schedule, why });
-            }
-        }
-    };
-    let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    std::thread::scope(|scope| (0..cores).for_each(|_| drop(scope.spawn(work))));
-    failures.into_inner().expect("the list")
 }
 
 fn told(failures: &[Failure]) -> String {

@@ -9,8 +9,9 @@ use jiff::SignedDuration;
 use ops_controller::clients::Seam;
 use ops_controller::clients::seam::Point;
 use std::fs;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -233,4 +234,32 @@ fn backup(state: &Path) -> PathBuf {
 
 fn aside(folder: &Path) -> PathBuf {
     folder.with_file_name("aside")
+}
+
+pub struct Failure {
+    pub schedule: Schedule,
+    pub why: String,
+}
+
+/// Runs the first `count` schedules on all cores.
+pub fn first(count: u64, ways: &Ways, healthy: &Beginning) -> Vec<Failure> {
+    let next = AtomicU64::new(0);
+    let failures = Mutex::new(Vec::new());
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::SeqCst);
+            if number >= count {
+                return;
+            }
+            let schedule = Schedule::of(number, ways);
+            let done = std::panic::catch_unwind(AssertUnwindSafe(|| run(&schedule, healthy)));
+            let done = done.unwrap_or_else(|_| Err("it panicked, see above".to_owned()));
+            if let Err(why) = done {
+                failures.lock().expect("the list").push(Failure { schedule, why });
+            }
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| (0..cores).for_each(|_| drop(scope.spawn(work))));
+    failures.into_inner().expect("the list")
 }
