@@ -187,6 +187,10 @@ impl Deployment {
         if most > limit as usize {
             return Err(format!("{most} droplets of ours at once"));
         }
+        let needless = self.world.counts().needless_creates;
+        if needless > 0 {
+            return Err(format!("{needless} creates while one that fits served"));
+        }
         let violations = self.world.cloud().violations();
         if !violations.is_empty() {
             return Err(format!("requests that the provider would have ignored: {violations:?}"));

@@ -16,7 +16,7 @@ pub mod trouble;
 
 use axum::body::{Body, to_bytes};
 use futures_util::future::BoxFuture;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use ops_controller::clients::http::{Lost, Reply};
 use ops_controller::clients::postgres::{Change, Server};
 use ops_controller::clients::seam::Outside;
@@ -30,7 +30,7 @@ use platform::{Platform, Supervisor};
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -44,6 +44,8 @@ pub const RAILWAY: &str = "https://railway.example.org/graphql/v2";
 const LATENCY: Duration = Duration::from_millis(80);
 /// A client's patience; nothing ever takes longer than its own.
 const SILENCE: Duration = Duration::from_secs(15);
+/// A droplet of this age is no news to anybody, lags included.
+const SETTLED: SignedDuration = SignedDuration::from_mins(5);
 const LARGEST: usize = 8 << 20;
 const HTML: &str = "<!DOCTYPE html><html><head><title>bad gateway</title></head><body>cloudflare</body></html>";
 
@@ -79,6 +81,8 @@ pub struct Counts {
     pub database: u64,
     /// Answers that repeated what was sent.
     pub echoes: u64,
+    /// Creates that came while one that is just the same had been serving for a while.
+    pub needless_creates: u64,
 }
 
 /// Midnight, so that messages are easy to read.
@@ -279,7 +283,25 @@ impl World {
         }
     }
 
+    fn is_needless_create(&self, request: &Sent) -> bool {
+        if request.method != reqwest::Method::POST || request.url.path() != "/v2/droplets" {
+            return false;
+        }
+        let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        let wanted: BTreeSet<&str> = body["tags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let long_ago = self.now() - SETTLED;
+        self.0.cloud.droplets().iter().any(|d| {
+            let tags: BTreeSet<&str> = d.tags.iter().map(String::as_str).collect();
+            let is_old = d.created_at.parse::<Timestamp>().is_ok_and(|at| at < long_ago);
+            let fits = tags == wanted && body["size"] == d.size.as_str() && body["region"] == d.region.as_str();
+            fits && is_old && d.alive && !d.deleting
+        })
+    }
+
     async fn digitalocean(&self, request: &Sent) -> Result<Reply, Lost> {
+        if self.is_needless_create(request) {
+            self.state().counts.needless_creates += 1;
+        }
         let mut built = axum::http::Request::builder().method(request.method.as_str()).uri(request.url.as_str());
         for (name, value) in &request.headers {
             built = built.header(name, value);
