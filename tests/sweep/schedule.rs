@@ -113,7 +113,8 @@ fn when(point: &Point, cut: Cut, dice: &mut Dice) -> When {
     let parties = [Party::DigitalOcean, Party::DigitalOcean, Party::Railway, Party::Database, Party::Webapp];
     match dice.below(4) {
         0 if matches!(point, Point::After(_)) => When::ThatCall,
-        0 | 1 => When::Next(parties[dice.below(parties.len())], 1 + dice.few()),
+        // Some outlast all tries of a read, and the next look too.
+        0 | 1 => When::Next(parties[dice.below(parties.len())], [1, 2, 3, 8, 20][dice.below(5)]),
         // Three lost restarts in a row are given to a person, rightly.
         2 => When::Writes(1 + dice.few().min(1)),
         _ => When::For(Duration::from_secs([5, 20, 60][dice.below(3)])),
