@@ -189,7 +189,7 @@ impl Deployment {
         }
         let needless = self.world.counts().needless_creates;
         if needless > 0 {
-            return Err(format!("{needless} creates while one that fits served"));
+            return Err(format!("{needless} creates while one that is the same served or booted"));
         }
         let violations = self.world.cloud().violations();
         if !violations.is_empty() {

@@ -44,8 +44,8 @@ pub const RAILWAY: &str = "https://railway.example.org/graphql/v2";
 const LATENCY: Duration = Duration::from_millis(80);
 /// A client's patience; nothing ever takes longer than its own.
 const SILENCE: Duration = Duration::from_secs(15);
-/// A droplet of this age is no news to anybody, lags included.
-const SETTLED: SignedDuration = SignedDuration::from_mins(5);
+/// A younger one may only need more time.
+const BOOTS: SignedDuration = SignedDuration::from_mins(4);
 const LARGEST: usize = 8 << 20;
 const HTML: &str = "<!DOCTYPE html><html><head><title>bad gateway</title></head><body>cloudflare</body></html>";
 
@@ -81,7 +81,7 @@ pub struct Counts {
     pub database: u64,
     /// Answers that repeated what was sent.
     pub echoes: u64,
-    /// Creates that came while one that is just the same had been serving for a while.
+    /// Creates that came while one that is just the same served or booted.
     pub needless_creates: u64,
 }
 
@@ -289,12 +289,12 @@ impl World {
         }
         let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
         let wanted: BTreeSet<&str> = body["tags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        let long_ago = self.now() - SETTLED;
+        let lately = self.now() - BOOTS;
         self.0.cloud.droplets().iter().any(|d| {
             let tags: BTreeSet<&str> = d.tags.iter().map(String::as_str).collect();
-            let is_old = d.created_at.parse::<Timestamp>().is_ok_and(|at| at < long_ago);
+            let is_young = d.created_at.parse::<Timestamp>().is_ok_and(|at| at > lately);
             let fits = tags == wanted && body["size"] == d.size.as_str() && body["region"] == d.region.as_str();
-            fits && is_old && d.alive && !d.deleting
+            fits && (d.alive || is_young) && !d.deleting
         })
     }
 
