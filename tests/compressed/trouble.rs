@@ -72,6 +72,8 @@ pub enum Calls {
     Writes(u32),
     /// All, until then.
     Until(Timestamp),
+    /// All reads of this party, until then; its writes work.
+    Reads(Party, Timestamp),
 }
 
 #[derive(Debug, Clone)]
@@ -100,6 +102,7 @@ impl Orders {
             Calls::Any(_) | Calls::Until(_) => true,
             Calls::Next(wanted, _) => *wanted == party,
             Calls::Writes(_) => is_write,
+            Calls::Reads(wanted, _) => *wanted == party && !is_write,
         })?;
         if let Calls::Any(left) | Calls::Next(_, left) | Calls::Writes(left) = &mut order.calls {
             *left -= 1;
@@ -112,7 +115,7 @@ impl Order {
     fn is_over(&self, now: Timestamp) -> bool {
         match &self.calls {
             Calls::Any(left) | Calls::Next(_, left) | Calls::Writes(left) => *left == 0,
-            Calls::Until(end) => *end <= now,
+            Calls::Until(end) | Calls::Reads(_, end) => *end <= now,
         }
     }
 }
