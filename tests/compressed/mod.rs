@@ -36,7 +36,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
-use trouble::{Orders, Party, Trouble};
+use trouble::{Call, Orders, Party, Trouble};
 
 pub const DIGITALOCEAN: &str = "https://api.digitalocean.example.org";
 pub const RAILWAY: &str = "https://railway.example.org/graphql/v2";
@@ -195,10 +195,10 @@ impl World {
         self.state().supervisors.entry(droplet.id).or_insert_with(read).clone()
     }
 
-    fn fate(&self, party: Party, is_write: bool) -> Fate {
+    fn fate(&self, call: Call) -> Fate {
         let now = self.now();
         let mut state = self.state();
-        match party {
+        match call.party {
             Party::Railway => state.counts.railway += 1,
             Party::DigitalOcean => state.counts.digitalocean += 1,
             Party::Database => state.counts.database += 1,
@@ -207,7 +207,7 @@ impl World {
         if std::mem::take(&mut state.dies_in_flight) {
             return Fate::DiesInFlight;
         }
-        let trouble = state.orders.take(party, is_write, now);
+        let trouble = state.orders.take(call, now);
         state.counts.echoes += u64::from(trouble == Some(Trouble::Echo));
         Fate::Goes(trouble)
     }
@@ -215,15 +215,14 @@ impl World {
     /// One call with whatever goes wrong with it.
     async fn call<T>(
         &self,
-        party: Party,
-        is_write: bool,
+        call: Call,
         done: impl Future<Output = T> + Send + 'static,
         failed: impl FnOnce(Trouble, Option<T>) -> T,
     ) -> T
     where
         T: Send + 'static,
     {
-        let Fate::Goes(trouble) = self.fate(party, is_write) else {
+        let Fate::Goes(trouble) = self.fate(call) else {
             tokio::spawn(async move {
                 tokio::time::sleep(LATENCY).await;
                 done.await
@@ -366,7 +365,7 @@ impl World {
         let world = self.clone();
         let done = async move { work(&world) };
         let (provider, echo) = ("PostgreSQL", self.state().database_url.clone());
-        self.call(Party::Database, is_write, done, |trouble, _| match trouble {
+        self.call(Call { party: Party::Database, is_write, is_of_droplets: false }, done, |trouble, _| match trouble {
             Trouble::ConnectionRefused => Err(refused()),
             Trouble::ErrorBefore | Trouble::RateLimited { .. } => {
                 Err(ClientError::Refused { provider, status: 0, message: "too many clients already".to_owned() })
@@ -426,10 +425,15 @@ impl Outside for World {
 
     fn http(&self, request: reqwest::Request) -> Pin<Box<dyn Future<Output = Result<Reply, Lost>> + Send + '_>> {
         let request = Arc::new(Sent::read(request));
-        let (party, is_write) = (request.party, request.is_write());
+        let party = request.party;
+        let call = Call {
+            party,
+            is_write: request.is_write(),
+            is_of_droplets: party == Party::DigitalOcean && request.url.path().starts_with("/v2/droplets"),
+        };
         let (world, sent) = (self.clone(), request.clone());
         let done = async move { world.answer(&sent).await };
-        Box::pin(self.call(party, is_write, done, move |trouble, answer| match trouble {
+        Box::pin(self.call(call, done, move |trouble, answer| match trouble {
             Trouble::Echo => Ok(echo::reply(&request, self.counts().echoes)),
             trouble => troubled(party, trouble, answer),
         }))

@@ -74,6 +74,16 @@ pub enum Calls {
     Until(Timestamp),
     /// All reads of this party, until then; its writes work.
     Reads(Party, Timestamp),
+    /// All looks at droplets, until then; whatever else DigitalOcean is asked works.
+    LooksAtDroplets(Timestamp),
+}
+
+/// What an order is held against.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    pub party: Party,
+    pub is_write: bool,
+    pub is_of_droplets: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -96,13 +106,14 @@ impl Orders {
     }
 
     /// The trouble of this call, if any.
-    pub fn take(&mut self, party: Party, is_write: bool, now: Timestamp) -> Option<Trouble> {
+    pub fn take(&mut self, call: Call, now: Timestamp) -> Option<Trouble> {
         self.0.retain(|order| !order.is_over(now));
         let order = self.0.iter_mut().find(|order| match &order.calls {
             Calls::Any(_) | Calls::Until(_) => true,
-            Calls::Next(wanted, _) => *wanted == party,
-            Calls::Writes(_) => is_write,
-            Calls::Reads(wanted, _) => *wanted == party && !is_write,
+            Calls::Next(wanted, _) => *wanted == call.party,
+            Calls::Writes(_) => call.is_write,
+            Calls::Reads(wanted, _) => *wanted == call.party && !call.is_write,
+            Calls::LooksAtDroplets(_) => call.is_of_droplets && !call.is_write,
         })?;
         if let Calls::Any(left) | Calls::Next(_, left) | Calls::Writes(left) = &mut order.calls {
             *left -= 1;
@@ -115,7 +126,7 @@ impl Order {
     fn is_over(&self, now: Timestamp) -> bool {
         match &self.calls {
             Calls::Any(left) | Calls::Next(_, left) | Calls::Writes(left) => *left == 0,
-            Calls::Until(end) | Calls::Reads(_, end) => *end <= now,
+            Calls::Until(end) | Calls::Reads(_, end) | Calls::LooksAtDroplets(end) => *end <= now,
         }
     }
 }

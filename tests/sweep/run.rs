@@ -85,6 +85,7 @@ fn after_a_death(deployment: &Deployment, schedule: &Schedule) -> Result<(), Bro
             When::Next(party, n) => Calls::Next(party, n),
             When::Writes(n) => Calls::Writes(n),
             When::For(time) => Calls::Until(until(time)),
+            When::LooksAtDropletsFor(time) => Calls::LooksAtDroplets(until(time)),
             When::ReadsFor(party, time) => Calls::Reads(party, until(time)),
         };
         deployment.world.orders(|orders| orders.push(trouble, calls));

@@ -36,6 +36,8 @@ pub enum When {
     For(Duration),
     /// The reads of one party, while its writes work.
     ReadsFor(Party, Duration),
+    /// The looks at droplets alone.
+    LooksAtDropletsFor(Duration),
 }
 
 #[derive(Debug, Clone)]
@@ -113,12 +115,13 @@ fn when(point: &Point, cut: Cut, dice: &mut Dice) -> When {
         return When::ThatCall;
     }
     let parties = [Party::DigitalOcean, Party::DigitalOcean, Party::Railway, Party::Database, Party::Webapp];
-    match dice.below(5) {
+    match dice.below(6) {
         0 if matches!(point, Point::After(_)) => When::ThatCall,
         // Some outlast all tries of a read, and the next look too.
         0 | 1 => When::Next(parties[dice.below(parties.len())], [1, 2, 3, 8, 20][dice.below(5)]),
         // Three lost restarts in a row are given to a person, rightly.
         2 => When::Writes(1 + dice.few().min(1)),
+        4 => When::LooksAtDropletsFor(Duration::from_secs([20, 60, 200][dice.below(3)])),
         3 => When::ReadsFor(parties[dice.below(parties.len())], Duration::from_secs([20, 60, 200][dice.below(3)])),
         _ => When::For(Duration::from_secs([5, 20, 60][dice.below(3)])),
     }
