@@ -119,8 +119,7 @@ fn when(point: &Point, cut: Cut, dice: &mut Dice) -> When {
         0 if matches!(point, Point::After(_)) => When::ThatCall,
         // Some outlast all tries of a read, and the next look too.
         0 | 1 => When::Next(parties[dice.below(parties.len())], [1, 2, 3, 8, 20][dice.below(5)]),
-        // Three lost restarts in a row are given to a person, rightly.
-        2 => When::Writes(1 + dice.few().min(1)),
+        2 => When::Writes(1 + dice.few()),
         4 => When::LooksAtDropletsFor(Duration::from_secs([20, 60, 200][dice.below(3)])),
         3 => When::ReadsFor(parties[dice.below(parties.len())], Duration::from_secs([20, 60, 200][dice.below(3)])),
         _ => When::For(Duration::from_secs([5, 20, 60][dice.below(3)])),
