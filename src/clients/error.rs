@@ -13,7 +13,7 @@ pub enum ClientError {
     #[error("{provider} does not allow this with these credentials ({message})")]
     Forbidden { provider: &'static str, message: String },
     #[error("{what} does not exist")]
-    NotFound { what: String },
+    NotFound { provider: &'static str, what: String },
     /// Nothing was done; ask again after the pause.
     #[error("{provider} limits the rate; asked again in {seconds} s")]
     RateLimited { provider: &'static str, seconds: u64 },
@@ -43,7 +43,7 @@ impl ClientError {
         match self {
             Unauthorized { provider, message } => Unauthorized { provider, message: clip(&message) },
             Forbidden { provider, message } => Forbidden { provider, message: clip(&message) },
-            NotFound { what } => NotFound { what: clip(&what) },
+            NotFound { provider, what } => NotFound { provider, what: clip(&what) },
             Refused { provider, status, message } => Refused { provider, status, message: clip(&message) },
             NotSent { provider, message } => NotSent { provider, message: clip(&message) },
             NoAnswer { provider, message } => NoAnswer { provider, message: clip(&message) },

@@ -155,7 +155,7 @@ impl Http {
         match status.as_u16() {
             401 => ClientError::Unauthorized { provider, message },
             403 => ClientError::Forbidden { provider, message },
-            404 | 410 => ClientError::NotFound { what: what.to_owned() },
+            404 | 410 => ClientError::NotFound { provider, what: what.to_owned() },
             // A gateway's word, or a conflict with something in flight, says nothing about the call itself.
             408 | 500..=599 => ClientError::NoAnswer { provider, message },
             code => ClientError::Refused { provider, status: code, message },

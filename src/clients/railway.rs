@@ -313,7 +313,7 @@ fn graphql_error(what: &str, message: &str, request_id: Option<&str>) -> ClientE
         return ClientError::Forbidden { provider: PROVIDER, message: text };
     }
     if lower.contains("not found") {
-        return ClientError::NotFound { what: text };
+        return ClientError::NotFound { provider: PROVIDER, what: text };
     }
     // The generic failure may come before or after the change was made.
     if lower.contains("problem processing request")

@@ -54,9 +54,9 @@ impl Remedies {
 
     pub fn explain(&self, error: &ClientError) -> Explained {
         let provider = match error {
-            ClientError::NotFound { .. } => "Railway",
             ClientError::Fenced(_) => "lease",
             ClientError::Unauthorized { provider, .. }
+            | ClientError::NotFound { provider, .. }
             | ClientError::Forbidden { provider, .. }
             | ClientError::RateLimited { provider, .. }
             | ClientError::Refused { provider, .. }
@@ -85,12 +85,12 @@ impl Remedies {
                 };
                 (self.railway_token, format!("{fix} ({})", own_words(message)))
             }
-            ClientError::NotFound { what } if what.to_ascii_lowercase().contains("project not found") => {
+            ClientError::NotFound { what, .. } if what.to_ascii_lowercase().contains("project not found") => {
                 let fix = "this token sees no project with this id: copy the id from the project's settings, or from \
                            its address railway.com/project/<id>";
                 ("RAILWAY_PROJECT_ID", format!("{fix} ({})", own_words(what)))
             }
-            ClientError::NotFound { what } if what.to_ascii_lowercase().contains("environment not found") => {
+            ClientError::NotFound { what, .. } if what.to_ascii_lowercase().contains("environment not found") => {
                 let fix = "no environment with this id in the project: `ops-controller doctor` lists those there are";
                 ("RAILWAY_ENVIRONMENT_ID", format!("{fix} ({})", own_words(what)))
             }

@@ -97,7 +97,7 @@ impl World {
         self.canaries.push(Canary::new("the token that was printed", printed));
         self.canaries.push(Canary::new("a token that was rejected", rejected));
         let paces =
-            [("CHECK_INTERVAL", "1s"), ("PROGRESS_INTERVAL", "200ms"), ("CREATE_SETTLE", "1s"), ("LEASE_TIME", "2s")];
+            [("CHECK_INTERVAL", "1s"), ("PROGRESS_INTERVAL", "200ms"), ("CREATE_SETTLE", "1s"), ("LEASE_TIME", "10s")];
         for (name, value) in paces {
             env = env.with(name, value);
         }

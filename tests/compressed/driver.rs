@@ -257,11 +257,12 @@ impl Life {
     /// One cycle and its checks; the pause that follows is not kept. A save that fails is no fault:
     /// the daemon tries again.
     pub async fn cycle(&mut self, deployment: &Deployment) -> Result<Duration, Broken> {
-        let before = deployment.really_serves_anything();
+        let before = deployment.serving();
         let done = Box::pin(self.controller.cycle(deployment.world.now())).await;
         deployment.check()?;
         let status = self.now();
-        if status.healthy && status.mode == Shown::Active && before.is_err() {
+        let served_before = status.droplet.as_ref().is_some_and(|d| before.contains(&d.id));
+        if status.healthy && status.mode == Shown::Active && !served_before {
             deployment.really_serves(&status)?;
         }
         Ok(match done {
@@ -296,17 +297,17 @@ impl Life {
 }
 
 impl Deployment {
-    /// A world that serves when a cycle begins may stop in its middle; healthy is then no lie.
-    fn really_serves_anything(&self) -> Result<(), Broken> {
+    /// Ours that serve. One that serves when a cycle begins may stop in its middle; healthy is then no lie.
+    fn serving(&self) -> Vec<u64> {
         let serves = |d: &DropletView| {
             let told = self.world.supervisor_of(d);
             d.alive
                 && !d.deleting
                 && told.is_some_and(|e| self.world.platform(|p, _| p.accepts(&e.token, &e.managed_secret)))
         };
-        match self.world.platform(|p, now| p.is_up(now) && p.may_replicate()) && self.ours().iter().any(serves) {
-            true => Ok(()),
-            false => Err("nothing serves".to_owned()),
+        match self.world.platform(|p, now| p.is_up(now) && p.may_replicate()) {
+            true => self.ours().iter().filter(|d| serves(d)).map(|d| d.id).collect(),
+            false => Vec::new(),
         }
     }
 }

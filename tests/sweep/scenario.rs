@@ -141,6 +141,7 @@ impl Scenario {
             }
             Scenario::Create | Scenario::Gone if creates > 1 => Err(format!("{creates} creates where one was needed")),
             Scenario::Replace if creates != 1 => Err(format!("{creates} creates for one replacement")),
+            Scenario::Heal if creates > 1 => Err(format!("{creates} creates for one that died")),
             Scenario::RestartPostgres if creates > 0 => Err("a droplet was made for a restart".to_owned()),
             Scenario::Rotate if deployment.state().token.is_some_and(|t| t.value.expose() == TOKEN) => {
                 Err("the lost token is still believed in".to_owned())

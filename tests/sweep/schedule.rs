@@ -61,19 +61,19 @@ pub struct Schedule {
 /// The points of each scenario when nothing goes wrong, in the order of `Scenario::ALL`.
 pub type Ways = Vec<Vec<Point>>;
 
+/// Prime, and larger than any way is long: it has no factor in common with the number of points.
+const STRIDE: u64 = 1_000_003;
+
 impl Schedule {
     pub fn of(number: u64, ways: &Ways) -> Schedule {
-        let scenarios = Scenario::ALL.len() as u64;
-        let chosen = usize::try_from(number % scenarios).expect("small");
+        let points: u64 = ways.iter().map(|way| way.len() as u64).sum();
+        let (chosen, at) = place(number, points, ways);
         let (scenario, way) = (Scenario::ALL[chosen], &ways[chosen]);
-        let round = number / scenarios;
-        let at = usize::try_from(round % way.len() as u64).expect("small");
         let mut dice = Dice(number);
         let cuts = cuts(&way[at]);
         let cut = cuts[dice.below(cuts.len())];
         // Consecutive numbers take consecutive troubles, so that few numbers meet all of them.
-        let which =
-            usize::try_from((number / scenarios + number / 97) % (Trouble::ALL.len() as u64 + 1)).expect("small");
+        let which = usize::try_from((number + number / points) % (Trouble::ALL.len() as u64 + 1)).expect("small");
         let trouble = Trouble::ALL.get(which).map(|trouble| (*trouble, when(&way[at], cut, &mut dice)));
         let lags = [None, None, Some(5), Some(30), Some(60)];
         let aways = [1, 1, 15, 60, 400, 7200];
@@ -89,6 +89,23 @@ impl Schedule {
             again: (dice.below(3) == 0).then(|| dice.below(80)),
         }
     }
+}
+
+/// First every point of every scenario, spread out so that a few schedules meet all scenarios; then
+/// all scenarios alike, the short ones as often as the long ones.
+fn place(number: u64, points: u64, ways: &Ways) -> (usize, usize) {
+    let small = |n: u64| usize::try_from(n).expect("small");
+    if number >= points {
+        let (scenarios, further) = (ways.len() as u64, number - points);
+        let chosen = small(further % scenarios);
+        return (chosen, small(further / scenarios * STRIDE % ways[chosen].len() as u64));
+    }
+    let (mut chosen, mut at) = (0, small(number * STRIDE % points));
+    while at >= ways[chosen].len() {
+        at -= ways[chosen].len();
+        chosen += 1;
+    }
+    (chosen, at)
 }
 
 fn call(way: &[Point], at: usize) -> usize {
