@@ -348,6 +348,23 @@ async fn destroy_with_yes_asks_nothing() {
     world.sandbox.stop().await;
 }
 
+/// The first one got as far as the tag, and failed there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_destroy_removes_the_tag_that_the_first_one_left() {
+    let world = World::start().await;
+    let nothing = world.env.run(&["destroy", "--yes"]).await.expect_code(0).expect_text("nothing of ours exists");
+    let tag = nothing.out.split_once("(tag ").and_then(|(_, rest)| rest.split_once(')')).expect("our tag").0;
+    let url = format!("{}/v2/tags", world.env.get("DIGITALOCEAN_API_URL"));
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let made = client.post(url).bearer_auth(world.env.get("DIGITALOCEAN_TOKEN"));
+    let made = made.json(&serde_json::json!({ "name": tag })).send().await.expect("an answer");
+    assert!(made.status().is_success(), "{}", made.status());
+    assert!(world.sandbox.digitalocean.tags().iter().any(|t| t == tag));
+    world.env.run(&["destroy", "--yes"]).await.expect_code(0).expect_text("nothing of ours exists");
+    assert!(!world.sandbox.digitalocean.tags().iter().any(|t| t == tag), "the tag is left");
+    world.sandbox.stop().await;
+}
+
 // sandbox
 
 /// A place for everything that a sandbox puts into the temporary folder.

@@ -5,12 +5,12 @@ use jiff::Timestamp;
 use ops_controller::clients::{Readers, Seam};
 use ops_controller::config::Config;
 use ops_controller::controller::Controller;
-use ops_controller::controller::destroy as teardown;
+use ops_controller::controller::destroy::{self as teardown, Outcome, Step};
 use ops_controller::controller::lease::{self, Attempt, Candidate, FolderLease, LeaseError, Tenure};
 use ops_controller::controller::status::Status;
 use ops_controller::controller::store::Store;
 use ops_controller::controller::why::why;
-use ops_controller::plan::action::Outcome;
+use ops_controller::plan::action;
 use ops_controller::plan::mode::{self, Shown};
 use ops_controller::telemetry::{self, redact_text};
 use std::io::BufRead;
@@ -90,7 +90,9 @@ async fn one_cycle(config: Config, tenure: &Tenure) -> u8 {
     }
     let status = seen.borrow().clone();
     print!("{}", redact_text(&why(&status.conditions, &status.held)));
-    let bad = |outcome: &Outcome| matches!(outcome, Outcome::Failed { .. } | Outcome::Unresolved { .. });
+    let bad = |outcome: &action::Outcome| {
+        matches!(outcome, action::Outcome::Failed { .. } | action::Outcome::Unresolved { .. })
+    };
     let actions = status.cycle.as_ref().map(|c| c.actions.as_slice()).unwrap_or_default();
     match actions.iter().filter_map(|a| a.outcome.as_ref()).any(bad) {
         true => ERROR,
@@ -192,45 +194,35 @@ async fn destroy_all(config: &Config, tenure: &Tenure, yes: bool) -> u8 {
         Ok((state, _)) => state,
         Err(error) => return failed(&error),
     };
-    let inventory = match teardown::inventory(&writers, &config.desired, &state).await {
-        Ok(inventory) => inventory,
-        Err(error) => return failed(&error),
-    };
-    if let Some((name, at)) = teardown::unsettled_create(&state, &config.desired, &inventory, now) {
-        eprintln!(
-            "the create of droplet {name} was sent at {at} and is not settled: it could appear after the teardown; \
-             try again in a few minutes (CREATE_SETTLE)"
-        );
-        return TRY_LATER;
-    }
-    if inventory.is_empty() {
-        println!("nothing of ours exists (tag {})", config.desired.identity_tag());
-        return DONE;
-    }
-    println!("of ours, by tag {}:", config.desired.identity_tag());
-    for droplet in &inventory.droplets {
-        println!("  droplet {} ({}), {}, {}", droplet.name, droplet.id, droplet.size, droplet.region);
-    }
-    if let Some(firewall) = &inventory.firewall {
-        println!("  firewall {}", firewall.name);
-    }
-    if !yes && !confirmed() {
-        eprintln!("nothing was deleted: type DESTROY when asked, or give --yes");
-        return USAGE;
-    }
-    let mut is_noted = false;
-    let destroyed = teardown::destroy(&writers, &config.desired, &inventory, |step| {
+    let before = state.clone();
+    // Saved below, so that the next try knows this epoch as its own and waits for nobody else.
+    state.take_over(tenure.database_epoch, tenure.predecessor);
+    let done = teardown::take_down(&writers, &config.desired, &mut state, now, |step| {
         println!("{step}");
-        is_noted |= teardown::note(&mut state, &step, now);
+        !matches!(step, Step::Found(_)) || yes || confirmed()
     })
     .await;
-    if is_noted && let Err(error) = store.save(&state).await {
-        eprintln!("the deletions could not be noted in the state file: {error}");
+    if state != before
+        && let Err(error) = store.save(&state).await
+    {
+        eprintln!("what was done could not be noted in the state file: {error}");
     }
-    match destroyed {
-        Ok(()) => {
+    match done {
+        Ok(Outcome::Destroyed) => {
             println!("done; a daemon started with this configuration would create them anew");
             DONE
+        }
+        Ok(Outcome::Nothing) => {
+            println!("nothing of ours exists (tag {})", config.desired.identity_tag());
+            DONE
+        }
+        Ok(Outcome::Unsettled(why)) => {
+            eprintln!("{why}: a droplet could appear after the teardown; try again in a few minutes (CREATE_SETTLE)");
+            TRY_LATER
+        }
+        Ok(Outcome::Declined) => {
+            eprintln!("nothing was deleted: type DESTROY when asked, or give --yes");
+            USAGE
         }
         Err(error) => failed(&error),
     }
