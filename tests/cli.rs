@@ -155,6 +155,25 @@ async fn healthcheck_tells_a_daemon_from_nothing_and_from_something_else() {
     env.run(&["healthcheck"]).await.expect_code(1).expect_text("answered 404");
 }
 
+/// 78 would keep a service manager from ever trying again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_is_in_use_is_no_fault_of_the_configuration() {
+    let world = World::start().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let env = world.env.clone().with("LISTEN_ADDR", taken.local_addr().expect("an address").to_string());
+    env.run(&["run"]).await.expect_code(1).expect_text("LISTEN_ADDR 127.0.0.1:").expect_text("cannot be used");
+    assert!(!world.state_file().exists(), "nothing was begun");
+    world
+        .env
+        .clone()
+        .with("LISTEN_ADDR", "8080")
+        .run(&["run"])
+        .await
+        .expect_code(78)
+        .expect_text("LISTEN_ADDR must be");
+    world.sandbox.stop().await;
+}
+
 // A whole life
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@
 //! cannot be repeated stands in the journal. SIGHUP reads the configuration anew and keeps the old
 //! one when the new one is bad.
 
-use super::lease::{Attempt, Candidate, Tenure, Terms};
+use super::lease::{Attempt, Candidate, LeaseError, Tenure, Terms};
 use super::status::Status;
 use super::store::{Store, StoreError};
 use super::{Controller, Next, OpenError};
@@ -24,6 +24,9 @@ use tokio_util::sync::CancellationToken;
 const STOP_GRACE: Duration = Duration::from_secs(4);
 /// After a cycle whose state could not be saved.
 const SAVE_AGAIN: Duration = Duration::from_secs(10);
+
+/// For a taking that is under way when the daemon is stopped: it ends in time to be given back.
+const ATTEMPT_GRACE: Duration = Duration::from_secs(1);
 
 /// What people ask of a running daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,9 +62,18 @@ enum End {
     OtherTerms,
 }
 
+/// What was before it stands by.
+enum Before {
+    Start,
+    Lost(String),
+    OtherTerms,
+}
+
 pub struct Daemon {
     config: Config,
     reload: Box<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>,
+    /// Hears of each new configuration that was accepted.
+    in_force: Box<dyn Fn(&Config) + Send + Sync>,
     store: Store,
     seam: Seam,
     status: watch::Sender<Arc<Status>>,
@@ -82,7 +94,13 @@ impl Daemon {
             stop: CancellationToken::new(),
         };
         let store = Store::new(&config.state_file, seam.clone());
-        Daemon { config, reload: Box::new(reload), store, seam, status, controls }
+        Daemon { config, reload: Box::new(reload), in_force: Box::new(|_| {}), store, seam, status, controls }
+    }
+
+    /// What else follows the configuration: told after one was accepted, never of one that was refused.
+    pub fn with_in_force(mut self, told: impl Fn(&Config) + Send + Sync + 'static) -> Daemon {
+        self.in_force = Box::new(told);
+        self
     }
 
     pub fn controls(&self) -> Controls {
@@ -93,9 +111,9 @@ impl Daemon {
     /// called whenever the folder's lease was taken, with what is cancelled when that is over.
     pub async fn run(self, mut on_folder: impl FnMut(&Store, CancellationToken)) -> Result<(), OpenError> {
         let mut config = self.config.clone();
-        let mut candidate = Candidate::new(&config, &self.store, "daemon")?;
-        let mut lost = None;
-        while let Some(tenure) = self.stand_by(&mut candidate, lost.take(), &mut on_folder).await? {
+        let mut candidate = self.candidate(&config)?;
+        let mut before = Before::Start;
+        while let Some(tenure) = self.stand_by(&mut config, &mut candidate, before, &mut on_folder).await? {
             // What was remembered before may be of another epoch: the state is read anew.
             let mut controller = Controller::open(
                 config,
@@ -116,7 +134,7 @@ impl Daemon {
                 End::Lost(why) => {
                     metrics::lease_lost();
                     tracing::error!("the lease is lost, standing by: {why}");
-                    lost = Some(why);
+                    before = Before::Lost(why);
                     continue;
                 }
                 End::Stopped | End::OtherTerms => {
@@ -128,28 +146,43 @@ impl Daemon {
             if self.controls.stop.is_cancelled() {
                 break;
             }
-            candidate.release().await;
-            candidate = Candidate::new(&config, &self.store, "daemon")?;
+            before = Before::OtherTerms;
+            let next = self.candidate(&config)?;
+            std::mem::replace(&mut candidate, next).release().await;
         }
         candidate.release().await;
         tracing::info!("stopped");
         Ok(())
     }
 
+    fn candidate(&self, config: &Config) -> Result<Candidate, LeaseError> {
+        Candidate::new(config, &self.store, "daemon")
+    }
+
     /// `None` when stopped while waiting.
     async fn stand_by(
         &self,
+        config: &mut Config,
         candidate: &mut Candidate,
-        lost: Option<String>,
+        before: Before,
         on_folder: &mut impl FnMut(&Store, CancellationToken),
     ) -> Result<Option<Tenure>, OpenError> {
         let mut said = String::new();
         let mut is_open = candidate.folder_over().is_some_and(|over| !over.is_cancelled());
+        // Who starts in a folder that cannot be used was set up wrong; later it may be full for a while.
+        let mut is_first = matches!(before, Before::Start);
+        let lost = match before {
+            Before::Lost(why) => Some(why),
+            Before::Start | Before::OtherTerms => None,
+        };
         if let Some(why) = &lost {
             self.publish_standby(why.clone());
         }
         loop {
-            let attempt = candidate.attempt().await;
+            let attempt = tokio::select! {
+                attempt = candidate.attempt() => attempt,
+                () = self.stopped_for(ATTEMPT_GRACE) => return Ok(None),
+            };
             match candidate.folder_over().filter(|over| !over.is_cancelled()) {
                 Some(over) if !std::mem::replace(&mut is_open, true) => on_folder(&self.store, over.clone()),
                 Some(_) => {}
@@ -158,10 +191,10 @@ impl Daemon {
             let why = match attempt {
                 Ok(Attempt::Active(tenure)) => return Ok(Some(tenure)),
                 Ok(Attempt::Standby { why }) => why,
-                // Who has acted goes on waiting; who starts like this was set up wrong.
-                Err(error) if lost.is_some() => error.to_string(),
-                Err(error) => return Err(error.into()),
+                Err(error) if is_first => return Err(error.into()),
+                Err(error) => error.to_string(),
             };
+            is_first = false;
             if said != why {
                 tracing::warn!("standing by: {why}");
                 let both = lost.as_ref().map(|lost| format!("{why} (before: {lost})"));
@@ -170,9 +203,29 @@ impl Daemon {
             }
             tokio::select! {
                 () = self.controls.stop.cancelled() => return Ok(None),
+                () = self.controls.wake.notified() => self.take_reloads(config, candidate).await?,
                 () = tokio::time::sleep(candidate.look_every()) => {}
             }
         }
+    }
+
+    /// While it stands by, only a new configuration can be taken up; all else waits until it acts.
+    async fn take_reloads(&self, config: &mut Config, candidate: &mut Candidate) -> Result<(), OpenError> {
+        let asked = {
+            let mut requests = self.controls.requests.lock().unwrap_or_else(|e| e.into_inner());
+            let asked = requests.contains(&Request::Reload);
+            requests.retain(|request| *request != Request::Reload);
+            asked
+        };
+        let Some(new) = asked.then(|| self.read_anew(config)).flatten() else { return Ok(()) };
+        crate::telemetry::redact_all(&new.secrets());
+        if Terms::of(&new) != Terms::of(config) {
+            let next = self.candidate(&new)?;
+            std::mem::replace(candidate, next).release().await;
+        }
+        self.accept(&new);
+        *config = new;
+        Ok(())
     }
 
     fn publish_standby(&self, why: String) {
@@ -191,7 +244,7 @@ impl Daemon {
             }
             let next = tokio::select! {
                 done = controller.cycle(self.seam.now()) => done,
-                () = self.grace_is_over() => {
+                () = self.stopped_for(STOP_GRACE) => {
                     tracing::warn!("stopping in the middle of a call; its outcome is looked for at the next start");
                     return End::Stopped;
                 }
@@ -214,9 +267,10 @@ impl Daemon {
         End::Stopped
     }
 
-    async fn grace_is_over(&self) {
+    /// Until it was stopped that long ago.
+    async fn stopped_for(&self, grace: Duration) {
         self.controls.stop.cancelled().await;
-        tokio::time::sleep(STOP_GRACE).await;
+        tokio::time::sleep(grace).await;
     }
 
     async fn take_requests(&self, controller: &mut Controller) {
@@ -239,24 +293,47 @@ impl Daemon {
     }
 
     fn reload(&self, controller: &mut Controller) {
-        let config = match (self.reload)() {
-            Ok(config) => config,
-            Err(ConfigError(errors)) => {
-                for error in &errors {
-                    tracing::error!("configuration: {error}");
-                }
-                tracing::error!("the new configuration is refused; the old one stays in force");
-                return;
-            }
-        };
-        let old = controller.config();
-        if config.listen_addr != old.listen_addr || config.state_file != old.state_file {
-            tracing::warn!("LISTEN_ADDR and STATE_FILE take effect at the next start only");
-        }
+        let Some(config) = self.read_anew(controller.config()) else { return };
         match controller.reconfigure(config) {
-            Ok(()) => tracing::info!("the new configuration is in force"),
+            Ok(()) => self.accept(controller.config()),
             Err(error) => tracing::error!(%error, "the new configuration cannot be used; the old one stays in force"),
         }
+    }
+
+    /// `None` when it is bad, which is said.
+    fn read_anew(&self, old: &Config) -> Option<Config> {
+        let refused = match (self.reload)() {
+            Ok(config) => match self.try_out(&config, old) {
+                Ok(()) => {
+                    if config.listen_addr != old.listen_addr || config.state_file != old.state_file {
+                        tracing::warn!("LISTEN_ADDR and STATE_FILE take effect at the next start only");
+                    }
+                    return Some(config);
+                }
+                Err(error) => vec![error.to_string()],
+            },
+            Err(ConfigError(errors)) => errors,
+        };
+        for error in &refused {
+            tracing::error!("configuration: {error}");
+        }
+        tracing::error!("the new configuration is refused; the old one stays in force");
+        None
+    }
+
+    /// What could only fail later, when the old one is given up already.
+    fn try_out(&self, config: &Config, old: &Config) -> Result<(), OpenError> {
+        self.candidate(config)?;
+        let identity = config.desired.identity_tag();
+        if identity != old.desired.identity_tag() {
+            self.store.load(&identity, self.seam.now())?;
+        }
+        Ok(())
+    }
+
+    fn accept(&self, config: &Config) {
+        (self.in_force)(config);
+        tracing::info!("the new configuration is in force");
     }
 }
 
