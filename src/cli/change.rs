@@ -1,5 +1,6 @@
 //! The commands that change something: once, resume, pause, reset, destroy, migrate.
 
+use super::local::Refusal;
 use super::{CONFIGURATION, DONE, ERROR, TRY_LATER, USAGE, failed, local, quiet_configuration};
 use jiff::Timestamp;
 use ops_controller::clients::{Readers, Seam};
@@ -28,12 +29,15 @@ async fn lease(config: &Config, what: &str) -> Result<(Candidate, Tenure), u8> {
     let mut candidate = Candidate::new(config, &local::store(config), what).map_err(|error| failed(&error))?;
     match candidate.attempt().await {
         Ok(Attempt::Active(tenure)) => Ok((candidate, tenure)),
-        Ok(Attempt::Standby { why }) => {
+        Ok(Attempt::Standby { why, is_held }) => {
             candidate.release().await;
-            eprintln!(
-                "a daemon runs with STATE_FILE {}, or with the same database: stop it first",
-                config.state_file.display()
-            );
+            match is_held {
+                true => eprintln!(
+                    "a daemon runs with STATE_FILE {}, or with the same database: stop it first",
+                    config.state_file.display()
+                ),
+                false => eprintln!("nothing was changed: the lease cannot be had; try again later"),
+            }
             eprintln!("  {}", redact_text(&why));
             Err(TRY_LATER)
         }
@@ -111,9 +115,9 @@ pub async fn ask(what: &str) -> u8 {
             println!("the daemon was asked to {what}");
             DONE
         }
-        Some(Err(answer)) => {
-            eprintln!("error: the daemon refused to {what}: {}", redact_text(&answer));
-            ERROR
+        Some(Err(Refusal { is_standby, detail })) => {
+            eprintln!("error: the daemon refused to {what}: {}", redact_text(&detail));
+            if is_standby { TRY_LATER } else { ERROR }
         }
         None => in_file(&config, what).await,
     }

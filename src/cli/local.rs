@@ -2,6 +2,7 @@
 
 use ops_controller::config::Config;
 use ops_controller::controller::store::Store;
+use reqwest::StatusCode;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,11 +20,21 @@ pub async fn get(config: &Config, path: &str) -> Option<Vec<u8>> {
 }
 
 /// `None` when no daemon runs; else whether it accepted.
-pub async fn post(config: &Config, path: &str) -> Option<Result<(), String>> {
+pub async fn post(config: &Config, path: &str) -> Option<Result<(), Refusal>> {
     let answer = client(store(config).socket())?.post(url(path)).send().await.ok()?;
     let status = answer.status();
     let text = answer.text().await.unwrap_or_default();
-    Some(if status.is_success() { Ok(()) } else { Err(detail(&text)) })
+    Some(match status.is_success() {
+        true => Ok(()),
+        false => Err(Refusal { is_standby: status == StatusCode::CONFLICT, detail: detail(&text) }),
+    })
+}
+
+/// A daemon runs, and does not do it.
+pub struct Refusal {
+    /// Another one acts, or nobody can.
+    pub is_standby: bool,
+    pub detail: String,
 }
 
 /// The sentence out of a problem; the whole text when it is none.

@@ -190,7 +190,7 @@ impl Daemon {
             }
             let why = match attempt {
                 Ok(Attempt::Active(tenure)) => return Ok(Some(tenure)),
-                Ok(Attempt::Standby { why }) => why,
+                Ok(Attempt::Standby { why, .. }) => why,
                 Err(error) if is_first => return Err(error.into()),
                 Err(error) => error.to_string(),
             };

@@ -23,7 +23,9 @@ async fn commands_on_another_machine_refuse_while_a_daemon_acts_and_name_it() {
     let why = here.run(&["why"]).await.expect_code(1).expect_text("standby: ").expect_text("(epoch 1, since ");
     assert!(!why.out.contains("nothing was looked at"), "{}", why.out);
     here.run(&["status"]).await.expect_code(0).expect_text("\"mode\": \"standby\"");
-    here.run(&["pause"]).await.expect_code(1).expect_text("stands by");
+    for command in ["pause", "resume"] {
+        here.run(&[command]).await.expect_code(75).expect_text("stands by").expect_text("(epoch 1, since ");
+    }
     assert_eq!(pair.world.creates(), 1);
     assert_eq!(pair.world.ours().len(), 1);
 
@@ -73,6 +75,10 @@ async fn migrate_and_doctor_say_how_the_ops_database_is() {
     let ended = wrong.run(&["migrate"]).await.expect_code(1).expect_text("refused the user or password");
     assert!(!ended.all().contains("canary"), "{}", ended.all());
     ops.stop().await.expect("stopped");
+    for command in [&["once"][..], &["destroy", "--yes"]] {
+        let ended = env.run(command).await.expect_code(75).expect_text("the ops database (OPS_DATABASE_URL) cannot be");
+        assert!(!ended.err.contains("a daemon runs"), "nobody can know that: {}", ended.err);
+    }
     env.run(&["doctor"]).await.expect_code(1).expect_text("BAD OPS_DATABASE_URL: ");
     pair.stop().await;
 }

@@ -78,6 +78,8 @@ pub enum Attempt {
     /// Somebody else acts, or nobody can tell.
     Standby {
         why: String,
+        /// By another controller; else it is not known whether anybody has it.
+        is_held: bool,
     },
 }
 
@@ -170,7 +172,7 @@ impl Candidate {
                     let why = format!(
                         "the ops database (OPS_DATABASE_URL) cannot be used: {trouble}; nothing is done without its lease"
                     );
-                    return Ok(Attempt::Standby { why });
+                    return Ok(Attempt::Standby { why, is_held: false });
                 }
             }
         }
@@ -216,7 +218,7 @@ impl Candidate {
 }
 
 fn standby(held: LeaseError) -> Attempt {
-    Attempt::Standby { why: format!("{held}; this one takes over when that ends") }
+    Attempt::Standby { why: format!("{held}; this one takes over when that ends"), is_held: true }
 }
 
 /// Whether the ops database can be used, for `doctor`: `Ok(None)` when it can. `None`: not set.
