@@ -174,6 +174,25 @@ async fn an_address_that_is_in_use_is_no_fault_of_the_configuration() {
     world.sandbox.stop().await;
 }
 
+/// Every try makes a file that it then cannot write; a daemon tries once a second.
+#[tokio::test]
+async fn on_a_full_disk_no_lease_files_pile_up() {
+    let world = World::start().await;
+    let folder = world.state_file().parent().expect("a folder").to_owned();
+    let listing = || std::fs::read_dir(&folder).map_or(0, Iterator::count);
+    let before = listing();
+    // No file may grow beyond nothing, and the signal that says so is ignored.
+    let script = "trap '' XFSZ; ulimit -f 0; exec \"$0\" pause";
+    let mut command = tokio::process::Command::new("sh");
+    command.args(["-c", script, binary::PROGRAM]).env_clear().envs(world.sandbox.environment());
+    let full = within("the end of pause", command.output()).await.expect("its output");
+    let err = String::from_utf8_lossy(&full.stderr);
+    assert!(full.status.code() == Some(1) && err.contains("the folder of the state file"), "{err}");
+    assert_eq!(listing(), before, "{err}");
+    world.env.run(&["pause"]).await.expect_code(0);
+    world.sandbox.stop().await;
+}
+
 // A whole life
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

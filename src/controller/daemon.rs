@@ -252,7 +252,7 @@ impl Daemon {
             let pause = match next {
                 Ok(Next::After(pause)) => pause,
                 Ok(Next::WhenAsked) => Duration::MAX,
-                Err(StoreError::Fenced(fenced)) => return End::Lost(fenced.to_string()),
+                Err(StoreError::Fenced(fenced)) if !fenced.is_for_now() => return End::Lost(fenced.to_string()),
                 Err(error) => {
                     tracing::error!(%error, "the state could not be saved: nothing is changed until it can be");
                     SAVE_AGAIN

@@ -147,7 +147,8 @@ impl Candidate {
 
     /// Takes what it does not have yet, as far as that is to be had now.
     pub async fn attempt(&mut self) -> Result<Attempt, LeaseError> {
-        self.kept.retain(|kept| !kept.over().is_cancelled() && kept.grant().check().is_ok());
+        let is_held = |kept: &Kept| kept.grant().check().map_or_else(|fenced| fenced.is_for_now(), |()| true);
+        self.kept.retain(|kept| !kept.over().is_cancelled() && is_held(kept));
         if !self.has("folder") {
             // The file comes first and goes last: without it nothing could be written down.
             self.kept.clear();
