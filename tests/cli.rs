@@ -193,6 +193,30 @@ async fn on_a_full_disk_no_lease_files_pile_up() {
     world.sandbox.stop().await;
 }
 
+/// Root's files in the service user's folder would lock the service out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn root_is_refused_in_the_folder_of_another_user() {
+    let world = World::start().await;
+    let folder = world.state_file().parent().expect("a folder").to_owned();
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let owner = |user: u32| std::os::unix::fs::chown(&folder, Some(user), None);
+    if owner(65_534).is_err() {
+        eprintln!("skipped: only root can meet another user's folder");
+        return world.sandbox.stop().await;
+    }
+    let before = std::fs::read_dir(&folder).expect("a folder").count();
+    for command in [&["run"][..], &["once"], &["reset"], &["pause"], &["resume"], &["destroy", "--yes"]] {
+        world.env.run(command).await.expect_code(64).expect_text("belongs to nobody").expect_text("`sudo -u nobody`");
+    }
+    assert_eq!(std::fs::read_dir(&folder).expect("a folder").count(), before);
+    world.env.run(&["plan"]).await.expect_code(0);
+    owner(12_345).expect("given away");
+    world.env.run(&["once"]).await.expect_code(64).expect_text("`sudo -u '#12345'`");
+    owner(0).expect("taken back");
+    world.env.run(&["once"]).await.expect_code(0);
+    world.sandbox.stop().await;
+}
+
 // A whole life
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

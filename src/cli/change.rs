@@ -1,7 +1,7 @@
 //! The commands that change something: once, resume, pause, reset, destroy, migrate.
 
 use super::local::Refusal;
-use super::{CONFIGURATION, DONE, ERROR, TRY_LATER, USAGE, failed, local, quiet_configuration};
+use super::{CONFIGURATION, DONE, ERROR, TRY_LATER, USAGE, acting_configuration, failed, local, quiet_configuration};
 use jiff::Timestamp;
 use ops_controller::clients::{Readers, Seam};
 use ops_controller::config::Config;
@@ -66,7 +66,7 @@ fn own_store(config: &Config, what: &str) -> Result<(Store, FolderLease), u8> {
 }
 
 pub async fn once() -> u8 {
-    let config = match quiet_configuration() {
+    let config = match acting_configuration() {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -106,7 +106,7 @@ async fn one_cycle(config: Config, tenure: &Tenure) -> u8 {
 
 /// Resume or pause: through the running daemon, or in its state file when none runs.
 pub async fn ask(what: &str) -> u8 {
-    let config = match quiet_configuration() {
+    let config = match acting_configuration() {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -147,7 +147,7 @@ async fn in_file(config: &Config, what: &str) -> u8 {
 }
 
 pub async fn reset() -> u8 {
-    let config = match quiet_configuration() {
+    let config = match acting_configuration() {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -174,7 +174,7 @@ pub async fn reset() -> u8 {
 }
 
 pub async fn destroy(yes: bool) -> u8 {
-    let config = match quiet_configuration() {
+    let config = match acting_configuration() {
         Ok(config) => config,
         Err(code) => return code,
     };

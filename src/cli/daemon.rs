@@ -1,6 +1,6 @@
 //! `run`: listener, signals, daemon. The listener comes first, so that a container is seen to live.
 
-use super::{DONE, ERROR, configuration, failed};
+use super::{DONE, ERROR, configuration, failed, local};
 use ops_controller::clients::Seam;
 use ops_controller::config::{Config, ConfigError};
 use ops_controller::controller::daemon::{Controls, Daemon, Request};
@@ -23,6 +23,9 @@ pub async fn run() -> u8 {
         Ok(config) => config,
         Err(code) => return code,
     };
+    if let Err(code) = local::check_user(&config) {
+        return code;
+    }
     let telemetry = telemetry::init(config.log_format, &config.log_level, &config.secrets());
     serve(config, Config::from_env, telemetry, |_| {}).await
 }

@@ -122,12 +122,19 @@ fn configuration() -> Result<Config, u8> {
     })
 }
 
-/// For the commands that only look: warnings and errors on standard error, nothing else.
+/// For a command: warnings and errors on standard error, nothing else.
 fn quiet_configuration() -> Result<Config, u8> {
     let config = silent_configuration()?;
     for warning in &config.warnings {
         eprintln!("warning: {warning}");
     }
+    Ok(config)
+}
+
+/// For the commands that write beside the state file.
+fn acting_configuration() -> Result<Config, u8> {
+    let config = quiet_configuration()?;
+    local::check_user(&config)?;
     Ok(config)
 }
 

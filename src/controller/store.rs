@@ -109,7 +109,7 @@ impl Store {
         self.path.with_file_name(name)
     }
 
-    pub(super) fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         self.path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
