@@ -7,7 +7,9 @@
 //! cannot be repeated stands in the journal. SIGHUP reads the configuration anew and keeps the old
 //! one when the new one is bad.
 
-use super::lease::{Attempt, Candidate, LeaseError, Tenure, Terms};
+mod standby;
+
+use super::lease::{Candidate, LeaseError, Terms};
 use super::status::Status;
 use super::store::{Store, StoreError};
 use super::{Controller, Next, OpenError};
@@ -15,6 +17,7 @@ use crate::clients::Seam;
 use crate::config::{Config, ConfigError};
 use crate::plan::mode::Shown;
 use crate::telemetry::metrics;
+use standby::Before;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -24,9 +27,6 @@ use tokio_util::sync::CancellationToken;
 const STOP_GRACE: Duration = Duration::from_secs(4);
 /// After a cycle whose state could not be saved.
 const SAVE_AGAIN: Duration = Duration::from_secs(10);
-
-/// For a taking that is under way when the daemon is stopped: it ends in time to be given back.
-const ATTEMPT_GRACE: Duration = Duration::from_secs(1);
 
 /// What people ask of a running daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,13 +59,6 @@ enum End {
     Stopped,
     Lost(String),
     /// The new configuration needs another lease.
-    OtherTerms,
-}
-
-/// What was before it stands by.
-enum Before {
-    Start,
-    Lost(String),
     OtherTerms,
 }
 
@@ -157,83 +150,6 @@ impl Daemon {
 
     fn candidate(&self, config: &Config) -> Result<Candidate, LeaseError> {
         Candidate::new(config, &self.store, "daemon")
-    }
-
-    /// `None` when stopped while waiting.
-    async fn stand_by(
-        &self,
-        config: &mut Config,
-        candidate: &mut Candidate,
-        before: Before,
-        on_folder: &mut impl FnMut(&Store, CancellationToken),
-    ) -> Result<Option<Tenure>, OpenError> {
-        let mut said = String::new();
-        let mut is_open = candidate.folder_over().is_some_and(|over| !over.is_cancelled());
-        // Who starts in a folder that cannot be used was set up wrong; later it may be full for a while.
-        let mut is_first = matches!(before, Before::Start);
-        let lost = match before {
-            Before::Lost(why) => Some(why),
-            Before::Start | Before::OtherTerms => None,
-        };
-        if let Some(why) = &lost {
-            self.publish_standby(why.clone());
-        }
-        loop {
-            let attempt = tokio::select! {
-                attempt = candidate.attempt() => attempt,
-                () = self.stopped_for(ATTEMPT_GRACE) => return Ok(None),
-            };
-            match candidate.folder_over().filter(|over| !over.is_cancelled()) {
-                Some(over) if !std::mem::replace(&mut is_open, true) => on_folder(&self.store, over.clone()),
-                Some(_) => {}
-                None => is_open = false,
-            }
-            let why = match attempt {
-                Ok(Attempt::Active(tenure)) => return Ok(Some(tenure)),
-                Ok(Attempt::Standby { why, .. }) => why,
-                Err(error) if is_first => return Err(error.into()),
-                Err(error) => error.to_string(),
-            };
-            is_first = false;
-            if said != why {
-                tracing::warn!("standing by: {why}");
-                let both = lost.as_ref().map(|lost| format!("{why} (before: {lost})"));
-                self.publish_standby(both.unwrap_or_else(|| why.clone()));
-                said = why;
-            }
-            tokio::select! {
-                () = self.controls.stop.cancelled() => return Ok(None),
-                () = self.controls.wake.notified() => self.take_reloads(config, candidate).await?,
-                () = tokio::time::sleep(candidate.look_every()) => {}
-            }
-        }
-    }
-
-    /// While it stands by, only a new configuration can be taken up; all else waits until it acts.
-    async fn take_reloads(&self, config: &mut Config, candidate: &mut Candidate) -> Result<(), OpenError> {
-        let asked = {
-            let mut requests = self.controls.requests.lock().unwrap_or_else(|e| e.into_inner());
-            let asked = requests.contains(&Request::Reload);
-            requests.retain(|request| *request != Request::Reload);
-            asked
-        };
-        let Some(new) = asked.then(|| self.read_anew(config)).flatten() else { return Ok(()) };
-        crate::telemetry::redact_all(&new.secrets());
-        if Terms::of(&new) != Terms::of(config) {
-            let next = self.candidate(&new)?;
-            std::mem::replace(candidate, next).release().await;
-        }
-        self.accept(&new);
-        *config = new;
-        Ok(())
-    }
-
-    fn publish_standby(&self, why: String) {
-        let status = Status { mode_reason: Some(why), ..Status::starting(Shown::Standby) };
-        metrics::set_active(false);
-        metrics::set_mode(Shown::Standby);
-        metrics::set_health(false, 0);
-        self.status.send_replace(Arc::new(status));
     }
 
     async fn cycles(&self, controller: &mut Controller, terms: &Terms) -> End {
