@@ -1,7 +1,7 @@
 //! The command line: parses, calls one function per command, prints, exits.
 //!
 //! Exit codes: 0 done · 1 error · 2 `plan --detailed-exitcode` with changes pending · 64 usage ·
-//! 75 try later (rate limit) · 78 configuration.
+//! 75 try later (rate limit, or another controller acts) · 78 configuration.
 
 mod cli;
 

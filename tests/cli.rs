@@ -155,6 +155,68 @@ async fn healthcheck_tells_a_daemon_from_nothing_and_from_something_else() {
     env.run(&["healthcheck"]).await.expect_code(1).expect_text("answered 404");
 }
 
+/// 78 would keep a service manager from ever trying again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_is_in_use_is_no_fault_of_the_configuration() {
+    let world = World::start().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let env = world.env.clone().with("LISTEN_ADDR", taken.local_addr().expect("an address").to_string());
+    env.run(&["run"]).await.expect_code(1).expect_text("LISTEN_ADDR 127.0.0.1:").expect_text("cannot be used");
+    assert!(!world.state_file().exists(), "nothing was begun");
+    world
+        .env
+        .clone()
+        .with("LISTEN_ADDR", "8080")
+        .run(&["run"])
+        .await
+        .expect_code(78)
+        .expect_text("LISTEN_ADDR must be");
+    world.sandbox.stop().await;
+}
+
+/// Every try makes a file that it then cannot write; a daemon tries once a second.
+#[tokio::test]
+async fn on_a_full_disk_no_lease_files_pile_up() {
+    let world = World::start().await;
+    let folder = world.state_file().parent().expect("a folder").to_owned();
+    let listing = || std::fs::read_dir(&folder).map_or(0, Iterator::count);
+    let before = listing();
+    // No file may grow beyond nothing, and the signal that says so is ignored.
+    let script = "trap '' XFSZ; ulimit -f 0; exec \"$0\" pause";
+    let mut command = tokio::process::Command::new("sh");
+    command.args(["-c", script, binary::PROGRAM]).env_clear().envs(world.sandbox.environment());
+    let full = within("the end of pause", command.output()).await.expect("its output");
+    let err = String::from_utf8_lossy(&full.stderr);
+    assert!(full.status.code() == Some(1) && err.contains("the folder of the state file"), "{err}");
+    assert_eq!(listing(), before, "{err}");
+    world.env.run(&["pause"]).await.expect_code(0);
+    world.sandbox.stop().await;
+}
+
+/// Root's files in the service user's folder would lock the service out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn root_is_refused_in_the_folder_of_another_user() {
+    let world = World::start().await;
+    let folder = world.state_file().parent().expect("a folder").to_owned();
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let owner = |user: u32| std::os::unix::fs::chown(&folder, Some(user), None);
+    if owner(65_534).is_err() {
+        eprintln!("skipped: only root can meet another user's folder");
+        return world.sandbox.stop().await;
+    }
+    let before = std::fs::read_dir(&folder).expect("a folder").count();
+    for command in [&["run"][..], &["once"], &["reset"], &["pause"], &["resume"], &["destroy", "--yes"]] {
+        world.env.run(command).await.expect_code(64).expect_text("belongs to nobody").expect_text("`sudo -u nobody`");
+    }
+    assert_eq!(std::fs::read_dir(&folder).expect("a folder").count(), before);
+    world.env.run(&["plan"]).await.expect_code(0);
+    owner(12_345).expect("given away");
+    world.env.run(&["once"]).await.expect_code(64).expect_text("`sudo -u '#12345'`");
+    owner(0).expect("taken back");
+    world.env.run(&["once"]).await.expect_code(0);
+    world.sandbox.stop().await;
+}
+
 // A whole life
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -345,6 +407,23 @@ async fn destroy_with_yes_asks_nothing() {
     let refused = blind.run(&["destroy", "--yes"]).await.expect_code(1);
     assert!(refused.err.contains("error: DigitalOcean refused"), "{}", refused.err);
     assert!(!refused.out.contains("nothing of ours exists"), "{}", refused.out);
+    world.sandbox.stop().await;
+}
+
+/// The first one got as far as the tag, and failed there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_destroy_removes_the_tag_that_the_first_one_left() {
+    let world = World::start().await;
+    let nothing = world.env.run(&["destroy", "--yes"]).await.expect_code(0).expect_text("nothing of ours exists");
+    let tag = nothing.out.split_once("(tag ").and_then(|(_, rest)| rest.split_once(')')).expect("our tag").0;
+    let url = format!("{}/v2/tags", world.env.get("DIGITALOCEAN_API_URL"));
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let made = client.post(url).bearer_auth(world.env.get("DIGITALOCEAN_TOKEN"));
+    let made = made.json(&serde_json::json!({ "name": tag })).send().await.expect("an answer");
+    assert!(made.status().is_success(), "{}", made.status());
+    assert!(world.sandbox.digitalocean.tags().iter().any(|t| t == tag));
+    world.env.run(&["destroy", "--yes"]).await.expect_code(0).expect_text("nothing of ours exists");
+    assert!(!world.sandbox.digitalocean.tags().iter().any(|t| t == tag), "the tag is left");
     world.sandbox.stop().await;
 }
 

@@ -165,6 +165,11 @@ fn the_ops_database_is_never_guessed_and_warned_about_when_it_is_the_watched_one
     let same = config(&[("OPS_DATABASE_URL", "postgres://ops@DB.example.com/railway")]);
     assert!(same.warnings.iter().any(|w| w.starts_with("OPS_DATABASE_URL names the watched")), "{:?}", same.warnings);
     assert!(errors(&[("OPS_DATABASE_URL", "mysql://u@h/d")]).contains("OPS_DATABASE_URL must be a URL"));
+    for name in ["DATABASE_URL", "OPS_DATABASE_URL"] {
+        let text = errors(&[(name, "postgresql://u:can4ry@h/d?sslmode=can4ry")]);
+        assert!(text.contains(&format!("{name} must be a URL")) && text.contains("sslmode"), "{text}");
+        assert!(!text.contains("can4ry"), "{text}");
+    }
 }
 
 #[test]

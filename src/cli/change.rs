@@ -1,16 +1,17 @@
 //! The commands that change something: once, resume, pause, reset, destroy, migrate.
 
-use super::{CONFIGURATION, DONE, ERROR, TRY_LATER, USAGE, failed, local, quiet_configuration};
+use super::local::Refusal;
+use super::{CONFIGURATION, DONE, ERROR, TRY_LATER, USAGE, acting_configuration, failed, local, quiet_configuration};
 use jiff::Timestamp;
 use ops_controller::clients::{Readers, Seam};
 use ops_controller::config::Config;
 use ops_controller::controller::Controller;
-use ops_controller::controller::destroy as teardown;
+use ops_controller::controller::destroy::{self as teardown, Outcome, Step};
 use ops_controller::controller::lease::{self, Attempt, Candidate, FolderLease, LeaseError, Tenure};
 use ops_controller::controller::status::Status;
 use ops_controller::controller::store::Store;
 use ops_controller::controller::why::why;
-use ops_controller::plan::action::Outcome;
+use ops_controller::plan::action;
 use ops_controller::plan::mode::{self, Shown};
 use ops_controller::telemetry::{self, redact_text};
 use std::io::BufRead;
@@ -28,12 +29,15 @@ async fn lease(config: &Config, what: &str) -> Result<(Candidate, Tenure), u8> {
     let mut candidate = Candidate::new(config, &local::store(config), what).map_err(|error| failed(&error))?;
     match candidate.attempt().await {
         Ok(Attempt::Active(tenure)) => Ok((candidate, tenure)),
-        Ok(Attempt::Standby { why }) => {
+        Ok(Attempt::Standby { why, is_held }) => {
             candidate.release().await;
-            eprintln!(
-                "a daemon runs with STATE_FILE {}, or with the same database: stop it first",
-                config.state_file.display()
-            );
+            match is_held {
+                true => eprintln!(
+                    "a daemon runs with STATE_FILE {}, or with the same database: stop it first",
+                    config.state_file.display()
+                ),
+                false => eprintln!("nothing was changed: the lease cannot be had; try again later"),
+            }
             eprintln!("  {}", redact_text(&why));
             Err(TRY_LATER)
         }
@@ -62,7 +66,7 @@ fn own_store(config: &Config, what: &str) -> Result<(Store, FolderLease), u8> {
 }
 
 pub async fn once() -> u8 {
-    let config = match quiet_configuration() {
+    let config = match acting_configuration() {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -90,7 +94,9 @@ async fn one_cycle(config: Config, tenure: &Tenure) -> u8 {
     }
     let status = seen.borrow().clone();
     print!("{}", redact_text(&why(&status.conditions, &status.held)));
-    let bad = |outcome: &Outcome| matches!(outcome, Outcome::Failed { .. } | Outcome::Unresolved { .. });
+    let bad = |outcome: &action::Outcome| {
+        matches!(outcome, action::Outcome::Failed { .. } | action::Outcome::Unresolved { .. })
+    };
     let actions = status.cycle.as_ref().map(|c| c.actions.as_slice()).unwrap_or_default();
     match actions.iter().filter_map(|a| a.outcome.as_ref()).any(bad) {
         true => ERROR,
@@ -100,7 +106,7 @@ async fn one_cycle(config: Config, tenure: &Tenure) -> u8 {
 
 /// Resume or pause: through the running daemon, or in its state file when none runs.
 pub async fn ask(what: &str) -> u8 {
-    let config = match quiet_configuration() {
+    let config = match acting_configuration() {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -109,9 +115,9 @@ pub async fn ask(what: &str) -> u8 {
             println!("the daemon was asked to {what}");
             DONE
         }
-        Some(Err(answer)) => {
-            eprintln!("error: the daemon refused to {what}: {}", redact_text(&answer));
-            ERROR
+        Some(Err(Refusal { is_standby, detail })) => {
+            eprintln!("error: the daemon refused to {what}: {}", redact_text(&detail));
+            if is_standby { TRY_LATER } else { ERROR }
         }
         None => in_file(&config, what).await,
     }
@@ -141,7 +147,7 @@ async fn in_file(config: &Config, what: &str) -> u8 {
 }
 
 pub async fn reset() -> u8 {
-    let config = match quiet_configuration() {
+    let config = match acting_configuration() {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -168,7 +174,7 @@ pub async fn reset() -> u8 {
 }
 
 pub async fn destroy(yes: bool) -> u8 {
-    let config = match quiet_configuration() {
+    let config = match acting_configuration() {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -192,45 +198,35 @@ async fn destroy_all(config: &Config, tenure: &Tenure, yes: bool) -> u8 {
         Ok((state, _)) => state,
         Err(error) => return failed(&error),
     };
-    let inventory = match teardown::inventory(&writers, &config.desired, &state).await {
-        Ok(inventory) => inventory,
-        Err(error) => return failed(&error),
-    };
-    if let Some((name, at)) = teardown::unsettled_create(&state, &config.desired, &inventory, now) {
-        eprintln!(
-            "the create of droplet {name} was sent at {at} and is not settled: it could appear after the teardown; \
-             try again in a few minutes (CREATE_SETTLE)"
-        );
-        return TRY_LATER;
-    }
-    if inventory.is_empty() {
-        println!("nothing of ours exists (tag {})", config.desired.identity_tag());
-        return DONE;
-    }
-    println!("of ours, by tag {}:", config.desired.identity_tag());
-    for droplet in &inventory.droplets {
-        println!("  droplet {} ({}), {}, {}", droplet.name, droplet.id, droplet.size, droplet.region);
-    }
-    if let Some(firewall) = &inventory.firewall {
-        println!("  firewall {}", firewall.name);
-    }
-    if !yes && !confirmed() {
-        eprintln!("nothing was deleted: type DESTROY when asked, or give --yes");
-        return USAGE;
-    }
-    let mut is_noted = false;
-    let destroyed = teardown::destroy(&writers, &config.desired, &inventory, |step| {
+    let before = state.clone();
+    // Saved below, so that the next try knows this epoch as its own and waits for nobody else.
+    state.take_over(tenure.database_epoch, tenure.predecessor);
+    let done = teardown::take_down(&writers, &config.desired, &mut state, now, |step| {
         println!("{step}");
-        is_noted |= teardown::note(&mut state, &step, now);
+        !matches!(step, Step::Found(_)) || yes || confirmed()
     })
     .await;
-    if is_noted && let Err(error) = store.save(&state).await {
-        eprintln!("the deletions could not be noted in the state file: {error}");
+    if state != before
+        && let Err(error) = store.save(&state).await
+    {
+        eprintln!("what was done could not be noted in the state file: {error}");
     }
-    match destroyed {
-        Ok(()) => {
+    match done {
+        Ok(Outcome::Destroyed) => {
             println!("done; a daemon started with this configuration would create them anew");
             DONE
+        }
+        Ok(Outcome::Nothing) => {
+            println!("nothing of ours exists (tag {})", config.desired.identity_tag());
+            DONE
+        }
+        Ok(Outcome::Unsettled(why)) => {
+            eprintln!("{why}: a droplet could appear after the teardown; try again in a few minutes (CREATE_SETTLE)");
+            TRY_LATER
+        }
+        Ok(Outcome::Declined) => {
+            eprintln!("nothing was deleted: type DESTROY when asked, or give --yes");
+            USAGE
         }
         Err(error) => failed(&error),
     }

@@ -1,23 +1,31 @@
 //! `run`: listener, signals, daemon. The listener comes first, so that a container is seen to live.
 
-use super::{CONFIGURATION, DONE, configuration, failed};
+use super::{DONE, ERROR, configuration, failed, local};
 use ops_controller::clients::Seam;
 use ops_controller::config::{Config, ConfigError};
 use ops_controller::controller::daemon::{Controls, Daemon, Request};
 use ops_controller::controller::store::Store;
 use ops_controller::http::{self, Access, Writes};
 use ops_controller::telemetry::{self, Telemetry, metrics};
+use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+/// For the answers that are on their way when the daemon has ended.
+const SERVER_GRACE: Duration = Duration::from_millis(500);
 
 pub async fn run() -> u8 {
     let config = match configuration() {
         Ok(config) => config,
         Err(code) => return code,
     };
+    if let Err(code) = local::check_user(&config) {
+        return code;
+    }
     let telemetry = telemetry::init(config.log_format, &config.log_level, &config.secrets());
     serve(config, Config::from_env, telemetry, |_| {}).await
 }
@@ -27,7 +35,7 @@ pub async fn serve(
     config: Config,
     reload: impl Fn() -> Result<Config, ConfigError> + Send + Sync + 'static,
     telemetry: Telemetry,
-    started: impl FnOnce((Controls, std::net::SocketAddr)),
+    started: impl FnOnce((Controls, SocketAddr)),
 ) -> u8 {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -36,23 +44,21 @@ pub async fn serve(
         Ok(listener) => listener,
         Err(error) => {
             tracing::error!(address = %config.listen_addr, %error, "LISTEN_ADDR {} cannot be used: {error}", config.listen_addr);
-            return CONFIGURATION;
+            // It may be in use, or not there yet, for a while: a service manager starts the daemon again.
+            return ERROR;
         }
     };
     let address = listener.local_addr().unwrap_or(config.listen_addr);
-    let access = Access::from(writes(&config));
+    let access = Access::from(writes(address, &config));
     let renewed = access.clone();
-    let reload = move || {
-        let config = reload()?;
-        renewed.set(writes(&config));
+    let daemon = Daemon::new(config.clone(), reload, Seam::default()).with_in_force(move |config| {
+        renewed.set(writes(address, config));
         // A level that cannot be parsed was refused with the configuration.
         let _ = telemetry.set_level(&config.log_level);
-        Ok(config)
-    };
-    let daemon = Daemon::new(config.clone(), reload, Seam::default());
+    });
     let controls = daemon.controls();
     let routes = http::router(controls.clone(), Some(metrics::install()), access);
-    let server = tokio::spawn(http::serve(listener, routes, controls.clone()));
+    let mut server = tokio::spawn(http::serve(listener, routes, controls.clone()));
     tokio::spawn(signals(controls.clone()));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"), %address, state_file = %config.state_file.display(),
@@ -62,7 +68,10 @@ pub async fn serve(
     let socket_controls = controls.clone();
     let result = daemon.run(move |store, over| open_socket(store, socket_controls.clone(), over)).await;
     controls.stop.cancel();
-    let _ = server.await;
+    // A client that never ends its request keeps nobody.
+    if tokio::time::timeout(SERVER_GRACE, &mut server).await.is_err() {
+        server.abort();
+    }
     match result {
         Ok(()) => DONE,
         Err(error) => {
@@ -72,9 +81,10 @@ pub async fn serve(
     }
 }
 
-fn writes(config: &Config) -> Writes {
+/// By the address at which it really listens: another LISTEN_ADDR takes effect at the next start only.
+fn writes(address: SocketAddr, config: &Config) -> Writes {
     match &config.api_token {
-        _ if !config.listen_addr.ip().is_loopback() => Writes::NotLocal,
+        _ if !address.ip().is_loopback() => Writes::NotLocal,
         Some(token) => Writes::WithToken(token.clone()),
         None => Writes::NoToken,
     }

@@ -9,6 +9,7 @@ mod sandbox;
 use clap::{Parser, Subcommand};
 use ops_controller::clients::ClientError;
 use ops_controller::config::Config;
+use ops_controller::controller::store::StoreError;
 
 pub const DONE: u8 = 0;
 pub const ERROR: u8 = 1;
@@ -121,12 +122,19 @@ fn configuration() -> Result<Config, u8> {
     })
 }
 
-/// For the commands that only look: warnings and errors on standard error, nothing else.
+/// For a command: warnings and errors on standard error, nothing else.
 fn quiet_configuration() -> Result<Config, u8> {
     let config = silent_configuration()?;
     for warning in &config.warnings {
         eprintln!("warning: {warning}");
     }
+    Ok(config)
+}
+
+/// For the commands that write beside the state file.
+fn acting_configuration() -> Result<Config, u8> {
+    let config = quiet_configuration()?;
+    local::check_user(&config)?;
     Ok(config)
 }
 
@@ -137,11 +145,12 @@ fn silent_configuration() -> Result<Config, u8> {
     Ok(config)
 }
 
-/// Prints an error without secrets; a rate limit has its own exit code.
+/// Prints an error without secrets; a rate limit, or a lease that was lost on the way, has its own
+/// exit code.
 fn failed(error: &(dyn std::error::Error + 'static)) -> u8 {
     eprintln!("error: {}", ops_controller::telemetry::redact_text(&error.to_string()));
-    match error.downcast_ref::<ClientError>() {
-        Some(error) if error.is_rate_limit() => TRY_LATER,
-        _ => ERROR,
-    }
+    let client = error.downcast_ref::<ClientError>();
+    let passes = client.is_some_and(|e| e.is_rate_limit() || matches!(e, ClientError::Fenced(_)));
+    let is_lost = matches!(error.downcast_ref::<StoreError>(), Some(StoreError::Fenced(_)));
+    if passes || is_lost { TRY_LATER } else { ERROR }
 }

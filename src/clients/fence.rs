@@ -15,11 +15,22 @@ use thiserror::Error;
 pub struct Fenced {
     /// In whose favour, or since when.
     pub why: String,
+    /// Only this write was refused, because the lease could not be looked at.
+    for_now: bool,
 }
 
 impl Fenced {
     pub fn new(why: impl Into<String>) -> Fenced {
-        Fenced { why: why.into() }
+        Fenced { why: why.into(), for_now: false }
+    }
+
+    /// Nobody else is known to have the lease, so the next write may pass again.
+    pub fn for_now(why: impl Into<String>) -> Fenced {
+        Fenced { why: why.into(), for_now: true }
+    }
+
+    pub fn is_for_now(&self) -> bool {
+        self.for_now
     }
 }
 
@@ -85,7 +96,7 @@ impl Grant {
 
     pub fn check(&self) -> Result<(), Fenced> {
         self.in_time()?;
-        (self.0.look)().map_err(|why| self.end(why))
+        (self.0.look)().map_err(|why| if why.for_now { why } else { self.end(why) })
     }
 
     fn in_time(&self) -> Result<(), Fenced> {
@@ -178,6 +189,19 @@ mod tests {
         grant.extend(uptime() + 2 * HOUR).expect("in time");
         grant.extend(uptime()).expect("in time");
         assert!(grant.left() > HOUR);
+    }
+
+    #[test]
+    fn a_look_that_fails_refuses_one_write_and_ends_nothing() {
+        let blind = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let looked = blind.clone();
+        let fence = Fence::granted(vec![Grant::new("the lease (epoch 7)", uptime() + HOUR, move || {
+            if looked.load(Ordering::SeqCst) { Err(Fenced::for_now("too many open files")) } else { Ok(()) }
+        })]);
+        let why = fence.check().expect_err("refused");
+        assert!(why.is_for_now(), "{why}");
+        blind.store(false, Ordering::SeqCst);
+        assert_eq!(fence.check(), Ok(()));
     }
 
     #[test]

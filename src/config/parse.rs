@@ -6,6 +6,7 @@ use super::variables::required;
 use crate::plan::desired::RegistryLogin;
 use crate::plan::secret::Secret;
 use crate::plan::token::is_token;
+use sqlx::postgres::PgConnectOptions;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -79,13 +80,15 @@ impl Parser {
 
     pub fn database_url(&mut self, name: &str, text: &Text) -> Option<Secret> {
         let allowed = "must be a URL such as postgresql://user:password@host:port/database, with a user name \
-                       (percent-encode special characters in the password)";
+                       (percent-encode special characters in the password); sslmode, if given, as PostgreSQL spells it";
         self.checked(name, text, allowed, |t| {
             let url = url::Url::parse(t).ok()?;
             let scheme = matches!(url.scheme(), "postgres" | "postgresql");
             // Behind a `/` in a password, the rest of it would be taken for host and path, and be shown.
             let host_is_last = !url[url::Position::BeforePath..].contains('@');
-            (scheme && url.host().is_some() && !url.username().is_empty() && host_is_last).then(|| t.to_owned())
+            let fits = scheme && url.host().is_some() && !url.username().is_empty() && host_is_last;
+            // As the clients will read it: a wrong sslmode is to be refused with the configuration, not later.
+            (fits && PgConnectOptions::from_str(t).is_ok()).then(|| t.to_owned())
         });
         text.clone().map(Secret::new)
     }

@@ -7,7 +7,9 @@
 //! cannot be repeated stands in the journal. SIGHUP reads the configuration anew and keeps the old
 //! one when the new one is bad.
 
-use super::lease::{Attempt, Candidate, Tenure, Terms};
+mod standby;
+
+use super::lease::{Candidate, LeaseError, Terms};
 use super::status::Status;
 use super::store::{Store, StoreError};
 use super::{Controller, Next, OpenError};
@@ -15,6 +17,7 @@ use crate::clients::Seam;
 use crate::config::{Config, ConfigError};
 use crate::plan::mode::Shown;
 use crate::telemetry::metrics;
+use standby::Before;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -62,6 +65,8 @@ enum End {
 pub struct Daemon {
     config: Config,
     reload: Box<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>,
+    /// Hears of each new configuration that was accepted.
+    in_force: Box<dyn Fn(&Config) + Send + Sync>,
     store: Store,
     seam: Seam,
     status: watch::Sender<Arc<Status>>,
@@ -82,7 +87,13 @@ impl Daemon {
             stop: CancellationToken::new(),
         };
         let store = Store::new(&config.state_file, seam.clone());
-        Daemon { config, reload: Box::new(reload), store, seam, status, controls }
+        Daemon { config, reload: Box::new(reload), in_force: Box::new(|_| {}), store, seam, status, controls }
+    }
+
+    /// What else follows the configuration: told after one was accepted, never of one that was refused.
+    pub fn with_in_force(mut self, told: impl Fn(&Config) + Send + Sync + 'static) -> Daemon {
+        self.in_force = Box::new(told);
+        self
     }
 
     pub fn controls(&self) -> Controls {
@@ -93,9 +104,9 @@ impl Daemon {
     /// called whenever the folder's lease was taken, with what is cancelled when that is over.
     pub async fn run(self, mut on_folder: impl FnMut(&Store, CancellationToken)) -> Result<(), OpenError> {
         let mut config = self.config.clone();
-        let mut candidate = Candidate::new(&config, &self.store, "daemon")?;
-        let mut lost = None;
-        while let Some(tenure) = self.stand_by(&mut candidate, lost.take(), &mut on_folder).await? {
+        let mut candidate = self.candidate(&config)?;
+        let mut before = Before::Start;
+        while let Some(tenure) = self.stand_by(&mut config, &mut candidate, before, &mut on_folder).await? {
             // What was remembered before may be of another epoch: the state is read anew.
             let mut controller = Controller::open(
                 config,
@@ -116,7 +127,7 @@ impl Daemon {
                 End::Lost(why) => {
                     metrics::lease_lost();
                     tracing::error!("the lease is lost, standing by: {why}");
-                    lost = Some(why);
+                    before = Before::Lost(why);
                     continue;
                 }
                 End::Stopped | End::OtherTerms => {
@@ -128,59 +139,17 @@ impl Daemon {
             if self.controls.stop.is_cancelled() {
                 break;
             }
-            candidate.release().await;
-            candidate = Candidate::new(&config, &self.store, "daemon")?;
+            before = Before::OtherTerms;
+            let next = self.candidate(&config)?;
+            std::mem::replace(&mut candidate, next).release().await;
         }
         candidate.release().await;
         tracing::info!("stopped");
         Ok(())
     }
 
-    /// `None` when stopped while waiting.
-    async fn stand_by(
-        &self,
-        candidate: &mut Candidate,
-        lost: Option<String>,
-        on_folder: &mut impl FnMut(&Store, CancellationToken),
-    ) -> Result<Option<Tenure>, OpenError> {
-        let mut said = String::new();
-        let mut is_open = candidate.folder_over().is_some_and(|over| !over.is_cancelled());
-        if let Some(why) = &lost {
-            self.publish_standby(why.clone());
-        }
-        loop {
-            let attempt = candidate.attempt().await;
-            match candidate.folder_over().filter(|over| !over.is_cancelled()) {
-                Some(over) if !std::mem::replace(&mut is_open, true) => on_folder(&self.store, over.clone()),
-                Some(_) => {}
-                None => is_open = false,
-            }
-            let why = match attempt {
-                Ok(Attempt::Active(tenure)) => return Ok(Some(tenure)),
-                Ok(Attempt::Standby { why }) => why,
-                // Who has acted goes on waiting; who starts like this was set up wrong.
-                Err(error) if lost.is_some() => error.to_string(),
-                Err(error) => return Err(error.into()),
-            };
-            if said != why {
-                tracing::warn!("standing by: {why}");
-                let both = lost.as_ref().map(|lost| format!("{why} (before: {lost})"));
-                self.publish_standby(both.unwrap_or_else(|| why.clone()));
-                said = why;
-            }
-            tokio::select! {
-                () = self.controls.stop.cancelled() => return Ok(None),
-                () = tokio::time::sleep(candidate.look_every()) => {}
-            }
-        }
-    }
-
-    fn publish_standby(&self, why: String) {
-        let status = Status { mode_reason: Some(why), ..Status::starting(Shown::Standby) };
-        metrics::set_active(false);
-        metrics::set_mode(Shown::Standby);
-        metrics::set_health(false, 0);
-        self.status.send_replace(Arc::new(status));
+    fn candidate(&self, config: &Config) -> Result<Candidate, LeaseError> {
+        Candidate::new(config, &self.store, "daemon")
     }
 
     async fn cycles(&self, controller: &mut Controller, terms: &Terms) -> End {
@@ -191,7 +160,7 @@ impl Daemon {
             }
             let next = tokio::select! {
                 done = controller.cycle(self.seam.now()) => done,
-                () = self.grace_is_over() => {
+                () = self.stopped_for(STOP_GRACE) => {
                     tracing::warn!("stopping in the middle of a call; its outcome is looked for at the next start");
                     return End::Stopped;
                 }
@@ -199,7 +168,7 @@ impl Daemon {
             let pause = match next {
                 Ok(Next::After(pause)) => pause,
                 Ok(Next::WhenAsked) => Duration::MAX,
-                Err(StoreError::Fenced(fenced)) => return End::Lost(fenced.to_string()),
+                Err(StoreError::Fenced(fenced)) if !fenced.is_for_now() => return End::Lost(fenced.to_string()),
                 Err(error) => {
                     tracing::error!(%error, "the state could not be saved: nothing is changed until it can be");
                     SAVE_AGAIN
@@ -214,9 +183,10 @@ impl Daemon {
         End::Stopped
     }
 
-    async fn grace_is_over(&self) {
+    /// Until it was stopped that long ago.
+    async fn stopped_for(&self, grace: Duration) {
         self.controls.stop.cancelled().await;
-        tokio::time::sleep(STOP_GRACE).await;
+        tokio::time::sleep(grace).await;
     }
 
     async fn take_requests(&self, controller: &mut Controller) {
@@ -239,24 +209,47 @@ impl Daemon {
     }
 
     fn reload(&self, controller: &mut Controller) {
-        let config = match (self.reload)() {
-            Ok(config) => config,
-            Err(ConfigError(errors)) => {
-                for error in &errors {
-                    tracing::error!("configuration: {error}");
-                }
-                tracing::error!("the new configuration is refused; the old one stays in force");
-                return;
-            }
-        };
-        let old = controller.config();
-        if config.listen_addr != old.listen_addr || config.state_file != old.state_file {
-            tracing::warn!("LISTEN_ADDR and STATE_FILE take effect at the next start only");
-        }
+        let Some(config) = self.read_anew(controller.config()) else { return };
         match controller.reconfigure(config) {
-            Ok(()) => tracing::info!("the new configuration is in force"),
+            Ok(()) => self.accept(controller.config()),
             Err(error) => tracing::error!(%error, "the new configuration cannot be used; the old one stays in force"),
         }
+    }
+
+    /// `None` when it is bad, which is said.
+    fn read_anew(&self, old: &Config) -> Option<Config> {
+        let refused = match (self.reload)() {
+            Ok(config) => match self.try_out(&config, old) {
+                Ok(()) => {
+                    if config.listen_addr != old.listen_addr || config.state_file != old.state_file {
+                        tracing::warn!("LISTEN_ADDR and STATE_FILE take effect at the next start only");
+                    }
+                    return Some(config);
+                }
+                Err(error) => vec![error.to_string()],
+            },
+            Err(ConfigError(errors)) => errors,
+        };
+        for error in &refused {
+            tracing::error!("configuration: {error}");
+        }
+        tracing::error!("the new configuration is refused; the old one stays in force");
+        None
+    }
+
+    /// What could only fail later, when the old one is given up already.
+    fn try_out(&self, config: &Config, old: &Config) -> Result<(), OpenError> {
+        self.candidate(config)?;
+        let identity = config.desired.identity_tag();
+        if identity != old.desired.identity_tag() {
+            self.store.load(&identity, self.seam.now())?;
+        }
+        Ok(())
+    }
+
+    fn accept(&self, config: &Config) {
+        (self.in_force)(config);
+        tracing::info!("the new configuration is in force");
     }
 }
 

@@ -63,9 +63,11 @@ pub fn unsettled_create<'a>(
     sent.chain(known).find(|(name, at)| now.duration_since(*at) < settle && !is_there(name))
 }
 
-/// What a teardown has just done.
+/// What a teardown is about to do, or has just done.
 #[derive(Debug)]
 pub enum Step<'a> {
+    /// All that will be deleted; nothing was yet.
+    Found(&'a Inventory),
     Deleting(&'a Droplet),
     Gone(&'a Droplet),
     FirewallDeleted(&'a Firewall),
@@ -74,6 +76,14 @@ pub enum Step<'a> {
 impl fmt::Display for Step<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Step::Found(inventory) => {
+                write!(f, "of ours:")?;
+                for droplet in &inventory.droplets {
+                    let Droplet { name, id, size, region, .. } = droplet;
+                    write!(f, "\n  droplet {name} ({id}), {size}, {region}")?;
+                }
+                inventory.firewall.iter().try_for_each(|firewall| write!(f, "\n  firewall {}", firewall.name))
+            }
             Step::Deleting(droplet) => write!(f, "deleting droplet {} ({})", droplet.name, droplet.id),
             Step::Gone(droplet) => write!(f, "droplet {} is gone", droplet.name),
             Step::FirewallDeleted(firewall) => write!(f, "deleted firewall {}", firewall.name),
@@ -82,16 +92,64 @@ impl fmt::Display for Step<'_> {
 }
 
 /// Writes a step into the state, so that the next teardown does not wait for a droplet that this one
-/// deleted. Tells whether anything changed.
-pub fn note(state: &mut State, step: &Step, now: Timestamp) -> bool {
-    let Step::Deleting(droplet) = step else { return false };
-    let intents = state.intents.len();
+/// deleted.
+fn note(state: &mut State, step: &Step, now: Timestamp) {
+    let Step::Deleting(droplet) = step else { return };
     let is_its_create =
         |what: &IntentKind| matches!(what, IntentKind::CreateDroplet { name, .. } if *name == droplet.name);
     state.intents.retain(|intent| !is_its_create(&intent.what));
-    let record = state.supervisor.droplets.get_mut(&droplet.id);
-    let is_marked = record.is_some_and(|record| record.deleted_at.replace(now).is_none());
-    is_marked || state.intents.len() != intents
+    if let Some(record) = state.supervisor.droplets.get_mut(&droplet.id) {
+        record.deleted_at = Some(now);
+    }
+}
+
+/// How a teardown ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing of ours was there; a tag that an earlier teardown left is gone, too.
+    Nothing,
+    /// Nothing was deleted: a create was sent, and its droplet could appear after the teardown.
+    Unsettled(String),
+    /// Nothing was deleted: whoever heard of what was found did not want it.
+    Declined,
+    Destroyed,
+}
+
+/// The whole teardown. `step` hears of each step, and says whether to go on: that counts for
+/// [`Step::Found`], before anything is deleted. What was deleted is noted in the state, also when an
+/// error ends it; to save the state is the caller's.
+pub async fn take_down(
+    writers: &Writers,
+    desired: &Desired,
+    state: &mut State,
+    now: Timestamp,
+    mut step: impl FnMut(&Step) -> bool,
+) -> Result<Outcome, ClientError> {
+    let inventory = inventory(writers, desired, state).await?;
+    if let Some((name, at)) = unsettled_create(state, desired, &inventory, now) {
+        let why = format!("the create of droplet {name} was sent at {at} and is not settled");
+        return Ok(Outcome::Unsettled(why));
+    }
+    if let Some(until) = state.others_settled_at(desired.times.create_settle).filter(|until| *until > now) {
+        let why = format!(
+            "another controller, whose state file is not this one, acted here before, and what it created last may \
+             not be listed before {until}"
+        );
+        return Ok(Outcome::Unsettled(why));
+    }
+    if inventory.is_empty() {
+        writers.digitalocean.delete_tag(&desired.identity_tag()).await?;
+        return Ok(Outcome::Nothing);
+    }
+    if !step(&Step::Found(&inventory)) {
+        return Ok(Outcome::Declined);
+    }
+    destroy(writers, desired, &inventory, |done| {
+        step(&done);
+        note(state, &done, now);
+    })
+    .await?;
+    Ok(Outcome::Destroyed)
 }
 
 /// Deletes by id and waits until the droplets are gone; then the firewall and the tag.

@@ -135,13 +135,9 @@ impl Controller {
         Ok(())
     }
 
-    /// Says whose work it goes on with. What another one created last may not be listed yet, unless
-    /// its journal is the one that was just loaded.
+    /// Says whose work it goes on with.
     pub fn take_over(&mut self, tenure: &Tenure) {
-        let shared = |epoch: &u64| self.state.database_epoch == Some(*epoch);
-        let other = tenure.predecessor.filter(|(epoch, _)| !shared(epoch));
-        self.state.others_acted_until = other.map(|(_, until)| until);
-        self.state.database_epoch = tenure.database_epoch;
+        self.state.take_over(tenure.database_epoch, tenure.predecessor);
     }
 
     pub async fn save(&self) -> Result<(), StoreError> {

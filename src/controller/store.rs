@@ -109,7 +109,7 @@ impl Store {
         self.path.with_file_name(name)
     }
 
-    pub(super) fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         self.path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
@@ -189,11 +189,11 @@ impl Store {
         file.as_file().sync_all().map_err(io)?;
         self.fence.check()?;
         self.seam.reach(|| Point::Written).await;
-        self.keep_backup().map_err(io)?;
-        if let Err(error) = file.persist(&self.path) {
+        let kept = self.keep_backup();
+        if let Err(error) = kept.and_then(|()| file.persist(&self.path).map(|_| ()).map_err(|e| e.error)) {
             // Removed by another holder, perhaps.
             self.fence.check()?;
-            return Err(io(error.error));
+            return Err(io(error));
         }
         File::open(self.folder()).and_then(|f| f.sync_all()).map_err(io)?;
         self.seam.reach(|| Point::Renamed).await;
@@ -207,13 +207,22 @@ impl Store {
         if !is_whole {
             return Ok(());
         }
-        let step = self.beside("bak.new");
-        gone(fs::remove_file(&step))?;
-        match fs::hard_link(&self.path, &step) {
-            Ok(()) => {}
+        let mut named = tempfile::Builder::new();
+        let prefix = self.beside(UNFINISHED);
+        let named = named.prefix(prefix.file_name().unwrap_or_default());
+        // Always a name that nobody has: what is copied onto a second name of the file empties it.
+        let step = match named.make_in(self.folder(), |step| fs::hard_link(&self.path, step)) {
+            Ok(step) => step.into_temp_path(),
             // Some volumes know no hard links.
-            Err(_) => fs::copy(&self.path, &step).map(|_| ())?,
-        }
+            Err(_) => {
+                let mut copy = named.tempfile_in(self.folder())?;
+                io::copy(&mut File::open(&self.path)?, copy.as_file_mut())?;
+                copy.as_file().set_permissions(fs::Permissions::from_mode(0o600))?;
+                copy.as_file().sync_all()?;
+                copy.into_temp_path()
+            }
+        };
+        // Dropped, the name goes: between two names of one file, a rename does nothing.
         fs::rename(&step, self.backup())
     }
 

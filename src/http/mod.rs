@@ -164,8 +164,10 @@ async fn metrics_text(State(shared): State<Shared>) -> Response {
 }
 
 async fn accept(shared: Shared, request: Request) -> Response {
-    if shared.controls.status.borrow().mode == crate::plan::mode::Shown::Standby {
-        let why = "this instance stands by; ask the active one";
+    let status = shared.controls.status.borrow().clone();
+    if status.mode == crate::plan::mode::Shown::Standby {
+        let reason = status.mode_reason.as_deref().unwrap_or("it has just started");
+        let why = format!("this instance stands by, ask the active one: {reason}");
         return Problem::new(StatusCode::CONFLICT, "standby", why).into_response();
     }
     shared.controls.ask(request);

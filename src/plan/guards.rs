@@ -1,13 +1,13 @@
 //! Guards on creating: each holds a droplet back and says so, rather than let money run away.
 
 use super::action::Action;
+use super::backed_off;
 use super::condition::Reason;
 use super::desired::Desired;
 use super::droplets::View;
 use super::observation::{Observation, Seen};
 use super::prices::{self, Unsold};
 use super::state::State;
-use super::{backed_off, signed};
 
 /// What holds a create.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub fn may_create(
     if !firewall_ready {
         return Err(Hold::by("FirewallReady", "no droplet is made before its firewall stands"));
     }
-    if let Some(until) = state.others_acted_until.map(|at| at + signed(desired.times.create_settle))
+    if let Some(until) = state.others_settled_at(desired.times.create_settle)
         && until > seen.at
     {
         let why = format!(

@@ -8,6 +8,7 @@ use super::secret::Secret;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The layout's version; a newer one is refused, an older one is upgraded when read.
 pub const VERSION: u32 = 1;
@@ -41,9 +42,9 @@ pub struct State {
     /// file goes on with its holder's journal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database_epoch: Option<u64>,
-    /// Until when another controller, whose journal is not here, may have acted. Not stored: who
-    /// starts anew takes over anew.
-    #[serde(skip)]
+    /// Until when another controller, whose journal is not here, may have acted. Stored with the epoch:
+    /// who goes on with this journal knows no more of that other one than its writer did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub others_acted_until: Option<Timestamp>,
     /// By action key: how often it failed in a row, and the last error in the provider's words.
     pub failures: BTreeMap<String, Failure>,
@@ -73,6 +74,19 @@ impl State {
             others_acted_until: None,
             failures: BTreeMap::new(),
         }
+    }
+
+    /// Notes under which epoch of the database's lease it goes on from here, and whose term ended when
+    /// before that. What that one created last may not be listed yet, unless this is its journal.
+    pub fn take_over(&mut self, epoch: Option<u64>, predecessor: Option<(u64, Timestamp)>) {
+        let other = predecessor.filter(|(before, _)| self.database_epoch != Some(*before));
+        self.others_acted_until = self.others_acted_until.max(other.map(|(_, until)| until));
+        self.database_epoch = epoch;
+    }
+
+    /// From when on everything is listed that another controller, whose journal is not here, created.
+    pub fn others_settled_at(&self, create_settle: Duration) -> Option<Timestamp> {
+        self.others_acted_until.map(|at| at + super::signed(create_settle))
     }
 }
 

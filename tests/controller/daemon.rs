@@ -154,3 +154,38 @@ async fn sighup_with_a_bad_configuration_keeps_the_old_one() {
     world.assert_sound();
     world.stop().await;
 }
+
+/// Who may write follows the address that is bound, and a configuration that is in force.
+#[tokio::test]
+async fn sighup_changes_who_may_write_only_with_a_configuration_that_is_accepted() {
+    let mut world = World::booted_with(Options { ..quick() }).await;
+    for_the_program(&mut world);
+    let file = world.beside("settings.env");
+    let set = |text: &str| std::fs::write(&file, text).expect("written");
+    set("API_TOKEN=the-first-token\n");
+    world.set("ENV_FILE", &file.display().to_string());
+    let mut program = Program::start(&world, "daemon");
+    program.until("active", DEADLINE, |s| s["mode"] == "active" && s["cycle"].is_object()).await;
+    let url = program.url().replace("/status", "/cycles");
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let asks = async |token: &str| {
+        let answer = client.post(&url).bearer_auth(token).send().await.expect("an answer");
+        answer.status().as_u16()
+    };
+    assert_eq!(asks("the-first-token").await, 202);
+
+    // It still listens on loopback.
+    set("API_TOKEN=the-second-token\nLISTEN_ADDR=0.0.0.0:1\n");
+    program.signal(libc::SIGHUP);
+    program.until_logged("the new configuration is in force").await;
+    assert_eq!((asks("the-second-token").await, asks("the-first-token").await), (202, 401));
+
+    // Well-formed, and not to be used: the state file is another deployment's.
+    set("API_TOKEN=the-third-token\nRAILWAY_PROJECT_ID=another-one\n");
+    program.signal(libc::SIGHUP);
+    program.until_logged("the old one stays in force").await;
+    assert_eq!((asks("the-second-token").await, asks("the-third-token").await), (202, 401));
+    program.signal(libc::SIGTERM);
+    assert_eq!(program.ended(Duration::from_secs(10)).await.code(), Some(0));
+    world.stop().await;
+}

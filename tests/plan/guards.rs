@@ -4,7 +4,7 @@ use crate::world::*;
 use ops_controller::plan::action::Action;
 use ops_controller::plan::condition::{ConditionType, Reason};
 use ops_controller::plan::observation::{Account, Seen};
-use ops_controller::plan::state::Failure;
+use ops_controller::plan::state::{Failure, State};
 
 const DEPLOYED: ConditionType = ConditionType::SupervisorDeployed;
 
@@ -51,6 +51,31 @@ fn what_another_controller_created_last_has_time_to_be_listed() {
     assert!(cycle.plan.in_progress, "it passes by itself");
     world.later(seconds(1));
     assert_eq!(world.cycle().creates().len(), 1);
+}
+
+/// The one that took over restarts, or loses the lease and takes it again: by then the epoch before
+/// its own is its own, and of the dead one's last create it knows as little as before.
+#[test]
+fn the_wait_for_another_ones_creates_outlives_a_restart_and_another_taking() {
+    let mut world = World::without_droplets();
+    let ended = world.seen.at;
+    let saved = |state: &State| serde_json::to_string(state).expect("JSON");
+    let before = saved(&world.state);
+    world.state.take_over(Some(5), Some((4, ended)));
+    let text = saved(&world.state);
+    assert_ne!(text, before);
+    world.state = serde_json::from_str(&text).expect("a state");
+    world.state.take_over(Some(6), Some((5, ended + seconds(20))));
+    world.later(seconds(89));
+    assert!(world.cycle().creates().is_empty());
+    // It passes by itself, and its own end puts nothing off.
+    world.later(seconds(1));
+    assert_eq!(world.cycle().creates().len(), 1);
+    // Of two whose journals are not here, the later one counts.
+    world.state.take_over(Some(9), Some((8, ended + seconds(100))));
+    assert_eq!(world.state.others_acted_until, Some(ended + seconds(100)));
+    let old: State = serde_json::from_str(&before).expect("a file without it");
+    assert_eq!(old.others_acted_until, None);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use crate::binary::Environment;
 use crate::pair::{Home, Pair};
+use crate::support::DEADLINE;
+use std::time::Instant;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_on_another_machine_refuse_while_a_daemon_acts_and_name_it() {
@@ -21,7 +23,9 @@ async fn commands_on_another_machine_refuse_while_a_daemon_acts_and_name_it() {
     let why = here.run(&["why"]).await.expect_code(1).expect_text("standby: ").expect_text("(epoch 1, since ");
     assert!(!why.out.contains("nothing was looked at"), "{}", why.out);
     here.run(&["status"]).await.expect_code(0).expect_text("\"mode\": \"standby\"");
-    here.run(&["pause"]).await.expect_code(1).expect_text("stands by");
+    for command in ["pause", "resume"] {
+        here.run(&[command]).await.expect_code(75).expect_text("stands by").expect_text("(epoch 1, since ");
+    }
     assert_eq!(pair.world.creates(), 1);
     assert_eq!(pair.world.ours().len(), 1);
 
@@ -31,7 +35,22 @@ async fn commands_on_another_machine_refuse_while_a_daemon_acts_and_name_it() {
     for _ in 0..2 {
         there.run(&["once"]).await.expect_code(0);
     }
-    there.run(&["destroy", "--yes"]).await.expect_code(0).expect_text("is gone");
+    // The daemon that acted before may have created what is not listed yet, also when its own epoch
+    // is the one before the last.
+    let patient = there.clone().with("CREATE_SETTLE", "10m");
+    for _ in 0..2 {
+        let ended = patient.run(&["destroy", "--yes"]).await.expect_code(75);
+        assert!(ended.err.contains("another controller, whose state file is not this one"), "{}", ended.err);
+        assert_eq!(pair.world.ours().len(), 1, "nothing was deleted");
+    }
+    let deadline = Instant::now() + DEADLINE;
+    let gone = loop {
+        match there.run(&["destroy", "--yes"]).await {
+            ended if ended.code == Some(75) => assert!(Instant::now() < deadline, "{}", ended.err),
+            ended => break ended,
+        }
+    };
+    gone.expect_code(0).expect_text("is gone");
     pair.stop().await;
 }
 
@@ -56,6 +75,10 @@ async fn migrate_and_doctor_say_how_the_ops_database_is() {
     let ended = wrong.run(&["migrate"]).await.expect_code(1).expect_text("refused the user or password");
     assert!(!ended.all().contains("canary"), "{}", ended.all());
     ops.stop().await.expect("stopped");
+    for command in [&["once"][..], &["destroy", "--yes"]] {
+        let ended = env.run(command).await.expect_code(75).expect_text("the ops database (OPS_DATABASE_URL) cannot be");
+        assert!(!ended.err.contains("a daemon runs"), "nobody can know that: {}", ended.err);
+    }
     env.run(&["doctor"]).await.expect_code(1).expect_text("BAD OPS_DATABASE_URL: ");
     pair.stop().await;
 }

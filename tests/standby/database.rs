@@ -1,10 +1,11 @@
 //! The lease in PostgreSQL: without its database nobody acts, and what it guards.
 
 use crate::pair::{Home, LEASE, Pair, SCHEDULING};
-use crate::support::quick;
+use crate::support::{DEADLINE, eventually, quick};
 use ops_controller::sandbox::Options;
 use ops_controller::sandbox::faults::Break;
 use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_its_database_it_acts_until_its_deadline_and_again_when_that_is_back() {
@@ -12,7 +13,7 @@ async fn without_its_database_it_acts_until_its_deadline_and_again_when_that_is_
     let ops = pair.ops.take().expect("a database");
     ops.stop().await.expect("stopped");
     let one = pair.start("one").await;
-    let status = one.program.until("says why", crate::support::DEADLINE, |s| s["mode_reason"].is_string()).await;
+    let status = one.program.until("says why", DEADLINE, |s| s["mode_reason"].is_string()).await;
     assert_eq!(status["mode"], "standby");
     let why = status["mode_reason"].as_str().expect("a reason");
     assert!(why.contains("OPS_DATABASE_URL") && why.contains("nothing is done without its lease"), "{why}");
@@ -46,6 +47,60 @@ async fn without_its_database_it_acts_until_its_deadline_and_again_when_that_is_
     pair.stop().await;
 }
 
+/// Nobody restarts a daemon that stands by: what it waits for must be corrected while it runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_takes_a_corrected_database_up_and_a_bad_one_never_costs_the_lease() {
+    let mut pair = Pair::new(Home::Database).await;
+    let file = pair.world.beside("settings.env");
+    let right = pair.ops.as_ref().expect("a database").url();
+    let set = |url: &str| std::fs::write(&file, format!("OPS_DATABASE_URL={url}\n")).expect("written");
+    set("postgresql://ops@127.0.0.1:1/ops");
+    pair.world.set("ENV_FILE", &file.display().to_string());
+    let one = pair.start("one").await;
+    one.program.until("says why", DEADLINE, |s| s["mode_reason"].is_string()).await;
+    set("mysql://canary@127.0.0.1:1/ops");
+    one.program.signal(libc::SIGHUP);
+    one.program.until_logged("the new configuration is refused").await;
+    set(&right);
+    one.program.signal(libc::SIGHUP);
+    one.until_healthy().await;
+
+    set("postgresql://ops:canary@127.0.0.1:1/ops?sslmode=canary");
+    one.program.signal(libc::SIGHUP);
+    let refusals = || one.program.log().matches("the new configuration is refused").count();
+    eventually("refused again", || refusals() == 2).await;
+    one.some_cycles_later(3).await;
+    let metrics = one.program.text("/metrics").await;
+    assert!(metrics.contains("ops_controller_lease_epoch{home=\"database\"} 1"), "{metrics}");
+    assert!(!one.program.log().contains("canary"), "{}", one.program.log());
+    one.ends_well().await;
+    set(&right);
+    pair.stop().await;
+}
+
+/// A server that takes connections and never says a word.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_is_heard_while_the_lease_is_asked_for_and_a_client_is_slow() {
+    let mut pair = Pair::new(Home::Folder).await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let address = silent.local_addr().expect("an address");
+    pair.world.set("OPS_DATABASE_URL", &format!("postgresql://ops@{address}/ops"));
+    let mut one = pair.start("one").await;
+    let asked = tokio::time::timeout(DEADLINE, silent.accept()).await.expect("in time").expect("a connection");
+    let url = url::Url::parse(one.program.url()).expect("an address");
+    let mut slow = tokio::net::TcpStream::connect(("127.0.0.1", url.port().expect("a port"))).await.expect("connected");
+    slow.write_all(b"GET /status HTTP/1.1\r\nHost: x\r\n").await.expect("half a request");
+    assert_eq!(one.program.get("/healthz").await, Some(200));
+    let at = Instant::now();
+    one.program.signal(libc::SIGTERM);
+    let end = one.program.ended(Duration::from_secs(10)).await;
+    eprintln!("stopped in the middle of an attempt after {:?}", at.elapsed());
+    assert_eq!(end.code(), Some(0), "{}", one.program.log());
+    assert!(at.elapsed() < Duration::from_secs(5), "{:?}", at.elapsed());
+    drop((asked, slow));
+    pair.stop().await;
+}
+
 /// A create that the dead one sent, which no listing shows yet, and of which the other one's journal
 /// knows nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,7 +119,7 @@ async fn a_create_of_the_dead_one_that_is_not_listed_yet_is_waited_for() {
     second.until_mode("active").await;
     assert!(sent.elapsed() < lag, "the takeover came too late to prove anything");
     let held = |s: &serde_json::Value| s["held"].to_string().contains("another controller acted here before");
-    second.program.until("holding its create", crate::support::DEADLINE, held).await;
+    second.program.until("holding its create", DEADLINE, held).await;
     second.until_healthy().await;
     assert_eq!(pair.world.creates(), 1, "the droplet of the dead one is taken on");
     pair.one_droplet().await;

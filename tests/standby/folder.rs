@@ -120,3 +120,56 @@ async fn a_lease_whose_file_is_gone_or_another_one_is_no_lease() {
     let next = store.lease_for("second", HOUR).expect("nobody locks that one");
     assert_eq!(next.epoch(), 10);
 }
+
+/// As with no descriptors left, or a disk that fails for a moment: a loop of links, which stops root as
+/// well. That refuses one write; a folder that is gone is lost.
+#[tokio::test]
+async fn a_folder_that_cannot_be_read_refuses_the_write_and_keeps_the_lease() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+    std::fs::create_dir(&real).expect("a folder");
+    let lead_to = |target: &Path| {
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink(target, &link).expect("a link");
+    };
+    lead_to(&real);
+    let mut term = store(&link, Seam::default()).lease_for("first", HOUR).expect("taken");
+    lead_to(&link);
+    let refused = term.fence().check().expect_err("nothing can be seen");
+    assert!(refused.to_string().contains("cannot be read"), "{refused}");
+    term.renew().expect_err("not this time");
+    lead_to(&real);
+    term.fence().check().expect("it was nobody else's in between");
+    assert_eq!(term.renew().expect("renewed"), Ok(()));
+
+    std::fs::remove_file(&link).expect("removed");
+    term.fence().check().expect_err("gone");
+    lead_to(&real);
+    let lost = term.fence().check().expect_err("for ever").to_string();
+    assert!(lost.contains("(epoch 1) was removed"), "{lost}");
+}
+
+/// Whatever lies in the folder under whatever name, the backup is whole at every moment.
+#[test]
+fn a_backup_is_never_written_through_a_second_name_of_the_state() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (state_file, busy) = (folder.path().join("state.json"), AtomicBool::new(true));
+    let store = store(folder.path(), Seam::default());
+    let term = store.lease_for("first", HOUR).expect("taken");
+    let writes = store.fenced(term.fence());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while busy.load(Ordering::SeqCst) {
+                let _ = std::fs::hard_link(&state_file, folder.path().join("state.json.bak.new"));
+            }
+        });
+        let torn = (1..300).find(|cycle| {
+            runtime.block_on(writes.save(&state(*cycle))).expect("saved");
+            let backup = std::fs::read(folder.path().join("state.json.bak"));
+            backup.is_ok_and(|text| serde_json::from_slice::<State>(&text).is_err())
+        });
+        busy.store(false, Ordering::SeqCst);
+        assert_eq!(torn, None, "a torn backup");
+    });
+}

@@ -15,3 +15,4 @@ mod folder;
 mod pair;
 mod road;
 mod takeover;
+mod trouble;

@@ -71,6 +71,10 @@ impl Pair {
             Home::Folder => self.world.state_file(),
             Home::Database => self.world.beside(name).join("state.json"),
         };
+        self.start_at(name, state_file).await
+    }
+
+    pub async fn start_at(&mut self, name: &str, state_file: PathBuf) -> One {
         let (ocean, url) = Road::to(&self.world.sandbox.digitalocean.base_url()).await;
         self.world.set("DIGITALOCEAN_API_URL", &url);
         let (railway, url) = Road::to(&self.world.sandbox.railway.url()).await;

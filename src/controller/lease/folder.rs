@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// More is no lease file of ours.
@@ -84,13 +84,14 @@ impl Place {
 
     /// Whether this epoch, which is held by this very file, still is the newest.
     fn look(&self, epoch: u64, inode: u64) -> Result<(), Fenced> {
-        let newest = self.newest().map_err(|e| Fenced::new(format!("the folder's lease cannot be read: {e}")))?;
+        let newest = self.newest().map_err(|e| not_seen(epoch, &e))?;
         if newest > epoch {
             return Err(Fenced::new(format!("another controller took over (epoch {newest}, ours was {epoch})")));
         }
         match fs::metadata(self.file(epoch)) {
             Ok(meta) if meta.ino() == inode => Ok(()),
-            _ => Err(Fenced::new(format!("the folder's lease (epoch {epoch}) was removed"))),
+            Ok(_) => Err(removed(epoch)),
+            Err(error) => Err(not_seen(epoch, &error)),
         }
     }
 }
@@ -135,8 +136,12 @@ impl Folder {
         }
         let lease_ms = u64::try_from(pace.holds().as_millis()).unwrap_or(u64::MAX);
         let record = Record { renewals: 0, epoch, holder: name.to_owned(), since: Timestamp::now(), lease_ms };
-        write(&file, &record)?;
-        File::open(self.place.store.folder())?.sync_all()?;
+        let written = write(&file, &record).and_then(|()| File::open(self.place.store.folder())?.sync_all());
+        if let Err(error) = written {
+            // A full disk: else each try would leave a file. It is locked still, and was nobody's lease.
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
         for older in self.place.epochs()?.into_iter().filter(|e| *e < epoch) {
             let _ = fs::remove_file(self.place.file(older));
         }
@@ -173,6 +178,8 @@ impl Place {
             Err(e) => return Err(e),
         };
         match file.try_lock_shared() {
+            // Given up by whoever made it, and removed before it could be locked here: it is no epoch.
+            Ok(()) if !is_at(&file, &self.file(epoch))? => return Ok(Newest::Held(None)),
             Ok(()) => return Ok(Newest::Free(Some(file))),
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(e)) => return Err(e),
@@ -187,6 +194,27 @@ impl Place {
         }
         let holder = record.map(|r| Holder { name: r.holder, epoch: r.epoch, since: r.since.to_string() });
         Ok(Newest::Held(holder))
+    }
+}
+
+/// What is gone is lost. With no descriptors left, or a disk that fails, nothing was learned.
+fn not_seen(epoch: u64, error: &io::Error) -> Fenced {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => removed(epoch),
+        _ => Fenced::for_now(format!("the folder's lease (epoch {epoch}) cannot be read: {error}")),
+    }
+}
+
+fn removed(epoch: u64) -> Fenced {
+    Fenced::new(format!("the folder's lease (epoch {epoch}) was removed"))
+}
+
+/// Whether the file of this name is this very file.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    match fs::metadata(path) {
+        Ok(meta) => Ok(meta.ino() == file.metadata()?.ino()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
     }
 }
 
@@ -231,8 +259,10 @@ impl Term {
     /// Shows that the holder lives. `Ok(Err)`: the lease is lost.
     pub fn renew(&mut self) -> io::Result<Result<(), Fenced>> {
         let before = uptime();
-        if let Err(lost) = self.grant.check() {
-            return Ok(Err(lost));
+        match self.grant.check() {
+            Ok(()) => {}
+            Err(fenced) if fenced.is_for_now() => return Err(io::Error::other(fenced.why)),
+            Err(lost) => return Ok(Err(lost)),
         }
         self.record.renewals += 1;
         write(&self.file, &self.record)?;

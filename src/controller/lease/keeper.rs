@@ -129,7 +129,7 @@ async fn renew(mut term: Term, pace: Pace, stop: CancellationToken) {
             () = stop.cancelled() => return term.release().await,
             () = tokio::time::sleep(pause.min(grant.left())) => {}
         }
-        if grant.check().is_err() {
+        if grant.check().is_err_and(|fenced| !fenced.is_for_now()) {
             return;
         }
         let limit = pace.renewed_every().min(grant.left());

@@ -78,6 +78,8 @@ pub enum Attempt {
     /// Somebody else acts, or nobody can tell.
     Standby {
         why: String,
+        /// By another controller; else it is not known whether anybody has it.
+        is_held: bool,
     },
 }
 
@@ -145,7 +147,8 @@ impl Candidate {
 
     /// Takes what it does not have yet, as far as that is to be had now.
     pub async fn attempt(&mut self) -> Result<Attempt, LeaseError> {
-        self.kept.retain(|kept| !kept.over().is_cancelled() && kept.grant().check().is_ok());
+        let is_held = |kept: &Kept| kept.grant().check().map_or_else(|fenced| fenced.is_for_now(), |()| true);
+        self.kept.retain(|kept| !kept.over().is_cancelled() && is_held(kept));
         if !self.has("folder") {
             // The file comes first and goes last: without it nothing could be written down.
             self.kept.clear();
@@ -170,7 +173,7 @@ impl Candidate {
                     let why = format!(
                         "the ops database (OPS_DATABASE_URL) cannot be used: {trouble}; nothing is done without its lease"
                     );
-                    return Ok(Attempt::Standby { why });
+                    return Ok(Attempt::Standby { why, is_held: false });
                 }
             }
         }
@@ -216,7 +219,7 @@ impl Candidate {
 }
 
 fn standby(held: LeaseError) -> Attempt {
-    Attempt::Standby { why: format!("{held}; this one takes over when that ends") }
+    Attempt::Standby { why: format!("{held}; this one takes over when that ends"), is_held: true }
 }
 
 /// Whether the ops database can be used, for `doctor`: `Ok(None)` when it can. `None`: not set.
