@@ -4,7 +4,7 @@
 use crate::compressed::driver::{Beginning, Broken, Deployment, End, TOKEN, is_settled, live};
 use jiff::SignedDuration;
 use ops_controller::clients::{Fence, Readers, Seam};
-use ops_controller::controller::destroy;
+use ops_controller::controller::destroy::{self, Outcome};
 use ops_controller::controller::status::Status;
 use ops_controller::plan::state::State;
 use ops_controller::sandbox::faults::Break;
@@ -210,13 +210,15 @@ async fn tear_down(deployment: &Deployment, seam: Seam, killed: Arc<Notify>) -> 
 }
 
 async fn once(deployment: &Deployment, seam: &Seam) -> Result<(), String> {
-    let (config, state) = (deployment.config(), deployment.state());
+    let (config, now, store) = (deployment.config(), deployment.world.now(), deployment.store(seam.clone()));
+    let (mut state, _) = store.load(&deployment.tag(), now).map_err(|e| e.to_string())?;
     let writers = Readers::new(config, seam).map_err(|e| e.to_string())?.writers(&Fence::unguarded());
-    let inventory = destroy::inventory(&writers, &config.desired, &state).await.map_err(|e| e.to_string())?;
-    if let Some((name, at)) = destroy::unsettled_create(&state, &config.desired, &inventory, deployment.world.now()) {
-        return Err(format!("the create of {name} at {at} is not settled"));
+    let done = destroy::take_down(&writers, &config.desired, &mut state, now, |_| true).await;
+    store.save(&state).await.map_err(|e| e.to_string())?;
+    match done.map_err(|e| e.to_string())? {
+        Outcome::Unsettled(why) => Err(why),
+        _ => Ok(()),
     }
-    destroy::destroy(&writers, &config.desired, &inventory, |_| {}).await.map_err(|e| e.to_string())
 }
 
 /// A switch of the simulated account that lasts.
