@@ -11,7 +11,7 @@ use ops_controller::clients::railway::DOCUMENTS;
 use ops_controller::clients::{Readers, Seam};
 use ops_controller::config::Config;
 use ops_controller::controller::daemon::{Controls, Daemon, Request};
-use ops_controller::controller::destroy;
+use ops_controller::controller::destroy::{self, Outcome};
 use ops_controller::controller::status::Status;
 use ops_controller::sandbox::digitalocean::Recorded;
 use ops_controller::sandbox::{Options, Sandbox};
@@ -388,14 +388,7 @@ impl Running {
 async fn every_request_of_a_whole_life_fits_the_providers_schemas() {
     let (Some(api), Some(railway)) = (openapi(), railway_schema()) else { return };
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let options = Options {
-        droplet_boot: Duration::from_millis(200),
-        supervisor_boot: Duration::from_millis(200),
-        webapp_boot: Duration::from_millis(50),
-        postgres_restart: Duration::from_millis(100),
-        ..Options::default()
-    };
-    let world = Sandbox::start(options).await.expect("a sandbox");
+    let world = Sandbox::start(Options::short_delays()).await.expect("a sandbox");
     let mut pairs = world.environment();
     pairs.push(("SUPERVISOR_SSH_KEYS".to_owned(), "512190".to_owned()));
     pairs.push(("CHECK_INTERVAL".to_owned(), "1s".to_owned()));
@@ -431,10 +424,10 @@ async fn every_request_of_a_whole_life_fits_the_providers_schemas() {
         let writers = Readers::new(&larger, &Seam::default())
             .expect("clients")
             .writers(&ops_controller::clients::Fence::unguarded());
-        let nothing_known = ops_controller::plan::state::State::new(larger.desired.identity_tag());
-        let inventory = destroy::inventory(&writers, &larger.desired, &nothing_known).await.expect("an inventory");
-        assert!(!inventory.is_empty());
-        destroy::destroy(&writers, &larger.desired, &inventory, |_| {}).await.expect("destroyed");
+        let mut nothing_known = ops_controller::plan::state::State::new(larger.desired.identity_tag());
+        let now = jiff::Timestamp::now();
+        let done = destroy::take_down(&writers, &larger.desired, &mut nothing_known, now, |_| true).await;
+        assert_eq!(done, Ok(Outcome::Destroyed));
         before.into_iter().chain(world.digitalocean.requests()).collect()
     };
 
@@ -458,6 +451,7 @@ async fn every_request_of_a_whole_life_fits_the_providers_schemas() {
         "PUT /v2/firewalls/{firewall_id}",
         "DELETE /v2/firewalls/{firewall_id}",
         "POST /v2/tags",
+        "GET /v2/tags/{tag_id}",
         "DELETE /v2/tags/{tag_id}",
     ] {
         assert!(kinds.contains(kind), "{kind} was not asked in this life: {kinds:#?}");

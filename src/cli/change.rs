@@ -201,9 +201,15 @@ async fn destroy_all(config: &Config, tenure: &Tenure, yes: bool) -> u8 {
     let before = state.clone();
     // Saved below, so that the next try knows this epoch as its own and waits for nobody else.
     state.take_over(tenure.database_epoch, tenure.predecessor);
-    let done = teardown::take_down(&writers, &config.desired, &mut state, now, |step| {
-        println!("{step}");
-        !matches!(step, Step::Found(_)) || yes || confirmed()
+    let done = teardown::take_down(&writers, &config.desired, &mut state, now, |step| match step {
+        Step::Found(_) => {
+            println!("by the tag {}, {step}", config.desired.identity_tag());
+            yes || confirmed()
+        }
+        step => {
+            println!("{step}");
+            true
+        }
     })
     .await;
     if state != before

@@ -107,6 +107,15 @@ impl Reader {
         Ok(pages.into_iter().flat_map(|p| p.firewalls).find(|f| f.name == name).map(wire::Firewall::convert))
     }
 
+    /// How many things carry the tag, by the tag's own word; `None` when it does not exist.
+    pub async fn tagged(&self, tag: &str) -> Result<Option<u64>, ClientError> {
+        match self.get::<wire::OneTag>("read tag", &format!("tags/{tag}"), &[]).await {
+            Ok(answer) => Ok(Some(answer.tag.resources.count)),
+            Err(ClientError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     pub async fn sizes(&self) -> Result<Vec<Size>, ClientError> {
         let pages: Vec<wire::Sizes> = self.pages("list sizes", "sizes", &[]).await?;
         Ok(pages.into_iter().flat_map(|p| p.sizes).map(wire::Size::convert).collect())

@@ -108,7 +108,8 @@ fn note(state: &mut State, step: &Step, now: Timestamp) {
 pub enum Outcome {
     /// Nothing of ours was there; a tag that an earlier teardown left is gone, too.
     Nothing,
-    /// Nothing was deleted: a create was sent, and its droplet could appear after the teardown.
+    /// Something of ours may still appear: then nothing was deleted, or all but the tag, by which it is
+    /// found again.
     Unsettled(String),
     /// Nothing was deleted: whoever heard of what was found did not want it.
     Declined,
@@ -138,27 +139,34 @@ pub async fn take_down(
         return Ok(Outcome::Unsettled(why));
     }
     if inventory.is_empty() {
-        writers.digitalocean.delete_tag(&desired.identity_tag()).await?;
-        return Ok(Outcome::Nothing);
+        return Ok(take_tag_away(writers, desired).await?.unwrap_or(Outcome::Nothing));
     }
     if !step(&Step::Found(&inventory)) {
         return Ok(Outcome::Declined);
     }
-    destroy(writers, desired, &inventory, |done| {
+    destroy(writers, &inventory, |done| {
         step(&done);
         note(state, &done, now);
     })
     .await?;
-    Ok(Outcome::Destroyed)
+    Ok(take_tag_away(writers, desired).await?.unwrap_or(Outcome::Destroyed))
 }
 
-/// Deletes by id and waits until the droplets are gone; then the firewall and the tag.
-pub async fn destroy(
-    writers: &Writers,
-    desired: &Desired,
-    inventory: &Inventory,
-    mut did: impl FnMut(Step),
-) -> Result<(), ClientError> {
+/// Last of all, and only when nothing carries it: a droplet that no listing shows yet would lose its
+/// mark with the tag, and bill where nobody finds it again.
+async fn take_tag_away(writers: &Writers, desired: &Desired) -> Result<Option<Outcome>, ClientError> {
+    let tag = desired.identity_tag();
+    match writers.digitalocean.look().tagged(&tag).await? {
+        None => Ok(None),
+        Some(0) => writers.digitalocean.delete_tag(&tag).await.map(|()| None),
+        Some(count) => {
+            Ok(Some(Outcome::Unsettled(format!("nothing of ours is listed, and tag {tag} is carried by {count}"))))
+        }
+    }
+}
+
+/// Deletes by id and waits until the droplets are gone; then the firewall.
+async fn destroy(writers: &Writers, inventory: &Inventory, mut did: impl FnMut(Step)) -> Result<(), ClientError> {
     let digitalocean = &writers.digitalocean;
     let deadline = Instant::now() + GONE_BY;
     let mut left: Vec<&Droplet> = inventory.droplets.iter().collect();
@@ -198,5 +206,5 @@ pub async fn destroy(
         digitalocean.delete_firewall(&firewall.id).await?;
         did(Step::FirewallDeleted(firewall));
     }
-    digitalocean.delete_tag(&desired.identity_tag()).await
+    Ok(())
 }

@@ -57,6 +57,17 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Delays that can be told apart in a log and are not felt.
+    pub fn short_delays() -> Options {
+        Options {
+            droplet_boot: Duration::from_millis(200),
+            supervisor_boot: Duration::from_millis(200),
+            webapp_boot: Duration::from_millis(50),
+            postgres_restart: Duration::from_millis(100),
+            ..Options::default()
+        }
+    }
+
     /// Droplets as processes of this program: real processes, real signals.
     pub fn with_processes(mut self, exe: PathBuf) -> Options {
         self.droplets = DropletBackend::Process { exe };

@@ -12,6 +12,21 @@ pub trait Page {
     fn has_next(&self) -> bool;
 }
 
+#[derive(Deserialize)]
+pub struct OneTag {
+    pub tag: Tag,
+}
+
+#[derive(Deserialize)]
+pub struct Tag {
+    pub resources: TagResources,
+}
+
+#[derive(Deserialize)]
+pub struct TagResources {
+    pub count: u64,
+}
+
 #[derive(Deserialize, Default)]
 pub struct Links {
     #[serde(default)]
