@@ -154,14 +154,7 @@ fn is_exposition_line(line: &str) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn status_of_a_healthy_deployment_has_every_documented_key() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let options = Options {
-        droplet_boot: Duration::from_millis(200),
-        supervisor_boot: Duration::from_millis(200),
-        webapp_boot: Duration::from_millis(50),
-        postgres_restart: Duration::from_millis(100),
-        ..Options::default()
-    };
-    let world = Sandbox::start(options).await.expect("a sandbox");
+    let world = Sandbox::start(Options::short_delays()).await.expect("a sandbox");
     let mut served = Served::with(Writes::NoToken, world.environment(), true).await;
     served.until(|status| status["healthy"] == true).await;
     let answer = served.ask(Method::GET, "/status").await;

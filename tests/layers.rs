@@ -35,7 +35,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("controller", &["controller", "plan", "clients", "config", "telemetry"]),
     // The figures are a crate of their own: they see the library as its users do, and of their own crate
     // only each other and the tests' worlds.
-    ("bench", &["compressed", "figure", "list", "log_file", "run", "support", "world"]),
+    ("bench", &["compressed", "dice", "figure", "list", "log_file", "run", "support", "world"]),
 ];
 
 /// Deciding is a function of its arguments: no clock, no chance, no world, no waiting.

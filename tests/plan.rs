@@ -4,6 +4,8 @@
 
 #[path = "plan/configuration.rs"]
 mod configuration;
+#[path = "support/dice.rs"]
+mod dice;
 #[path = "plan/droplets.rs"]
 mod droplets;
 #[path = "plan/firewall.rs"]

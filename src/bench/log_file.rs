@@ -3,6 +3,7 @@
 //! Each page is padded to the same length, so that the file can be taken apart as the answers came.
 //! Every line is near a hit: `tr_id` in each, `wgt-` in some. One token stands at 99 %.
 
+use crate::dice::Dice;
 use crate::figure::Error;
 use std::fmt::Write as _;
 use std::fs::File;
@@ -64,15 +65,15 @@ fn line(dice: &mut Dice, number: usize, token: Option<&str>) -> String {
         "{{\"timestamp\":\"2026-01-{day:02}T{hour:02}:{minute:02}:{second:02}.{nano:09}Z\",\"severity\":\"{level}\",\
          \"message\":\"{message}\",\"tags\":{{\"projectId\":\"{}\",\"deploymentId\":\"{}\",\"serviceId\":\"{}\"}},\
          \"attributes\":[{{\"key\":\"level\",\"value\":\"\\\"{level}\\\"\"}},{{\"key\":\"tr_id\",\"value\":\"\\\"{}\\\"\"}}]}}",
-        dice.uuid(),
-        dice.uuid(),
-        dice.uuid(),
-        dice.hex(16),
+        uuid(dice),
+        uuid(dice),
+        uuid(dice),
+        hex(dice, 16),
     )
 }
 
 fn message(dice: &mut Dice) -> String {
-    let (id, n) = (dice.hex(8), dice.below(5000));
+    let (id, n) = (hex(dice, 8), dice.below(5000));
     match dice.below(6) {
         0 => format!("GET /api/v1/projects/{id} 200 {n}ms"),
         1 => format!("trace {id} exported, {n} spans"),
@@ -83,31 +84,15 @@ fn message(dice: &mut Dice) -> String {
     }
 }
 
-/// The same throws at every run (xorshift64).
-struct Dice(u64);
-
-impl Dice {
-    fn throw(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
+fn hex(dice: &mut Dice, digits: usize) -> String {
+    let mut text = String::with_capacity(digits);
+    while text.len() < digits {
+        let _ = write!(text, "{:016x}", dice.roll());
     }
+    text.truncate(digits);
+    text
+}
 
-    fn below(&mut self, limit: usize) -> usize {
-        (self.throw() >> 11) as usize % limit
-    }
-
-    fn hex(&mut self, digits: usize) -> String {
-        let mut text = String::with_capacity(digits);
-        while text.len() < digits {
-            let _ = write!(text, "{:016x}", self.throw());
-        }
-        text.truncate(digits);
-        text
-    }
-
-    fn uuid(&mut self) -> String {
-        format!("{}-{}-{}-{}-{}", self.hex(8), self.hex(4), self.hex(4), self.hex(4), self.hex(12))
-    }
+fn uuid(dice: &mut Dice) -> String {
+    [8, 4, 4, 4, 12].map(|digits| hex(dice, digits)).join("-")
 }

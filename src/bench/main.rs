@@ -23,6 +23,9 @@ mod support;
 #[allow(dead_code)]
 mod world;
 
+#[path = "../../tests/support/dice.rs"]
+mod dice;
+
 /// The crash sweep, as the tests run it.
 #[path = "../../tests/compressed/mod.rs"]
 mod compressed;

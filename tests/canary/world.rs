@@ -23,15 +23,9 @@ pub struct World {
 impl World {
     pub async fn start() -> World {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let (boot, supervisor_boot) = (Duration::from_millis(200), Duration::from_millis(200));
-        let quick = Options {
-            droplet_boot: boot,
-            supervisor_boot,
-            webapp_boot: Duration::from_millis(50),
-            postgres_restart: Duration::from_millis(100),
-            ..Options::default()
-        };
-        let mut sandbox = Sandbox::start(quick).await.expect("a sandbox");
+        let delays = Options::short_delays();
+        let (boot, supervisor_boot) = (delays.droplet_boot, delays.supervisor_boot);
+        let mut sandbox = Sandbox::start(delays).await.expect("a sandbox");
         sandbox.digitalocean.stop().await;
         let account = DigitalOceanOptions {
             token: canaries::value("DIGITALOCEAN_TOKEN"),

@@ -8,7 +8,6 @@ use axum::response::Response;
 use ops_controller::clients::Seam;
 use ops_controller::controller::daemon::{Daemon, Request as Ask};
 use ops_controller::plan::mode::Shown;
-use ops_controller::sandbox::Options;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -125,7 +124,7 @@ async fn sigterm_in_the_middle_of_a_create_loses_nothing() {
 
 #[tokio::test]
 async fn sighup_with_a_bad_configuration_keeps_the_old_one() {
-    let mut world = World::booted_with(Options { ..quick() }).await;
+    let mut world = World::booted_with(quick()).await;
     for_the_program(&mut world);
     let file = world.beside("settings.env");
     std::fs::write(&file, "SUPERVISOR_SIZE=s-2vcpu-2gb\n").expect("written");
@@ -158,7 +157,7 @@ async fn sighup_with_a_bad_configuration_keeps_the_old_one() {
 /// Who may write follows the address that is bound, and a configuration that is in force.
 #[tokio::test]
 async fn sighup_changes_who_may_write_only_with_a_configuration_that_is_accepted() {
-    let mut world = World::booted_with(Options { ..quick() }).await;
+    let mut world = World::booted_with(quick()).await;
     for_the_program(&mut world);
     let file = world.beside("settings.env");
     let set = |text: &str| std::fs::write(&file, text).expect("written");

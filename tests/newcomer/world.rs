@@ -4,7 +4,6 @@ use crate::binary::{Ended, Environment};
 use ops_controller::sandbox::digitalocean::{DigitalOcean, DigitalOceanOptions};
 use ops_controller::sandbox::faults::Faults;
 use ops_controller::sandbox::{Options, Sandbox};
-use std::time::Duration;
 
 /// An id that nothing has.
 pub const NOBODY: &str = "11111111-1111-4111-8111-111111111111";
@@ -17,14 +16,7 @@ pub struct World {
 impl World {
     pub async fn start() -> World {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let options = Options {
-            droplet_boot: Duration::from_millis(200),
-            supervisor_boot: Duration::from_millis(200),
-            webapp_boot: Duration::from_millis(50),
-            postgres_restart: Duration::from_millis(100),
-            ..Options::default()
-        };
-        let sandbox = Sandbox::start(options).await.expect("a sandbox");
+        let sandbox = Sandbox::start(Options::short_delays()).await.expect("a sandbox");
         sandbox.webapp.ready().await.expect("a booted webapp");
         let env = Environment::new(sandbox.environment());
         World { sandbox, env }

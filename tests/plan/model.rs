@@ -5,33 +5,12 @@
 //! cycle against what is true, not against what was seen; and when the trouble ends, exactly one
 //! droplet as desired must serve.
 
+use crate::dice::Dice;
 use crate::world::*;
 use jiff::{SignedDuration, Timestamp};
 use ops_controller::plan::action::{Action, DropletSpec};
 use ops_controller::plan::observation::{Droplet, DropletStatus, Health, Probe, Seen, Worker};
 use ops_controller::plan::state::{Failure, Intent, IntentKind, State};
-
-/// Splitmix64: the same seed tells the same story.
-pub struct Dice(pub u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn within(&mut self, from: i64, to: i64) -> i64 {
-        from + (self.roll() % (to - from) as u64) as i64
-    }
-
-    /// True in `percent` of all cases.
-    pub fn chance(&mut self, percent: u64) -> bool {
-        self.roll() % 100 < percent
-    }
-}
 
 struct Machine {
     droplet: Droplet,

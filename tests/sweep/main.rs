@@ -23,6 +23,8 @@
 
 #[path = "../compressed/mod.rs"]
 mod compressed;
+#[path = "../support/dice.rs"]
+mod dice;
 mod month;
 mod run;
 mod scenario;

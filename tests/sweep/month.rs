@@ -6,6 +6,7 @@
 use crate::compressed::driver::{Deployment, Life, compressed as in_compressed_time, is_settled};
 use crate::compressed::trouble::{Calls, Party, Trouble};
 use crate::compressed::{Counts, World};
+use crate::dice::Dice;
 use jiff::{SignedDuration, Timestamp};
 use ops_controller::clients::Seam;
 use ops_controller::telemetry::metrics;
@@ -43,7 +44,7 @@ fn live() {
     in_compressed_time(async {
         let deployment = Deployment::new(1, Duration::from_secs(60));
         let mut life = deployment.open(Seam::default());
-        let mut chance = Chance(42);
+        let mut chance = Dice(42);
         let mut ledger = Ledger::new(&deployment.world);
         for day in 1..=DAYS {
             for _ in 0..24 {
@@ -71,7 +72,7 @@ async fn an_hour(life: &mut Life, deployment: &Deployment) {
 }
 
 /// Something happens in most hours.
-fn stir(deployment: &Deployment, chance: &mut Chance, is_quiet: bool) {
+fn stir(deployment: &Deployment, chance: &mut Dice, is_quiet: bool) {
     let world = &deployment.world;
     if is_quiet {
         return world.orders(|orders| orders.clear());
@@ -187,17 +188,4 @@ fn memory_kb() -> u64 {
     };
     // Pages of files come and go as the kernel likes.
     kb("RssAnon:") + kb("VmSwap:")
-}
-
-/// SplitMix64.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        usize::try_from((z ^ (z >> 31)) % n as u64).expect("small")
-    }
 }

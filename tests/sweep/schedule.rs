@@ -4,6 +4,7 @@
 //! comes out of the number itself, so that a number that failed fails again.
 
 use crate::compressed::trouble::{Party, Trouble};
+use crate::dice::Dice;
 use crate::scenario::Scenario;
 use ops_controller::clients::seam::Point;
 use std::time::Duration;
@@ -136,30 +137,9 @@ fn when(point: &Point, cut: Cut, dice: &mut Dice) -> When {
         0 if matches!(point, Point::After(_)) => When::ThatCall,
         // Some outlast all tries of a read, and the next look too.
         0 | 1 => When::Next(parties[dice.below(parties.len())], [1, 2, 3, 8, 20][dice.below(5)]),
-        2 => When::Writes(1 + dice.few()),
+        2 => When::Writes(u32::try_from(1 + dice.below(3)).expect("small")),
         4 => When::LooksAtDropletsFor(Duration::from_secs([20, 60, 200][dice.below(3)])),
         3 => When::ReadsFor(parties[dice.below(parties.len())], Duration::from_secs([20, 60, 200][dice.below(3)])),
         _ => When::For(Duration::from_secs([5, 20, 60][dice.below(3)])),
-    }
-}
-
-/// SplitMix64: the same on every machine.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.roll() % n as u64).expect("small")
-    }
-
-    fn few(&mut self) -> u32 {
-        u32::try_from(self.below(3)).expect("small")
     }
 }
