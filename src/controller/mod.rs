@@ -6,9 +6,11 @@
 mod apply;
 pub mod daemon;
 pub mod destroy;
+mod disabled;
 pub mod doctor;
 pub mod lease;
 pub mod observe;
+mod publish;
 pub mod report;
 mod search;
 pub mod status;
@@ -20,17 +22,17 @@ use crate::config::Config;
 use crate::plan::action::Planned;
 use crate::plan::condition::{Condition, healthy, settle};
 use crate::plan::desired::Desired;
-use crate::plan::droplets::{self, View, views};
-use crate::plan::mode::{self, CheapLook, Shown};
-use crate::plan::observation::{Health, Observation};
-use crate::plan::state::{Mode, State, Watched};
+use crate::plan::droplets::views;
+use crate::plan::mode::{self, Shown};
+use crate::plan::observation::Observation;
+use crate::plan::state::{Mode, State};
 use crate::plan::{self, Plan};
 use crate::telemetry;
 use apply::Applier;
 use jiff::Timestamp;
 use lease::{LeaseError, Tenure};
 use observe::Memory;
-use status::{ActionReport, Budgets, Cycle, DropletStatus, Status};
+use status::{ActionReport, Cycle, DropletStatus, Status};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::{Loaded, Store, StoreError};
@@ -92,7 +94,7 @@ impl Controller {
         let readers = Readers::new(&config, &seam)?;
         let (state, loaded) = store.load(&config.desired.identity_tag(), seam.now())?;
         report::loaded(&store, &loaded);
-        let mut controller = Controller {
+        let controller = Controller {
             writers: readers.writers(store.fence()),
             readers,
             config,
@@ -106,7 +108,7 @@ impl Controller {
             seam,
         };
         controller.redact();
-        controller.publish(None, None);
+        controller.publish(None);
         Ok(controller)
     }
 
@@ -147,13 +149,13 @@ impl Controller {
     pub async fn resume(&mut self) -> Result<(), StoreError> {
         mode::wake(&mut self.state);
         self.moved_at = self.seam.now();
-        self.publish(None, None);
+        self.publish(None);
         self.save().await
     }
 
     pub async fn pause(&mut self) -> Result<(), StoreError> {
         mode::pause(&mut self.state, self.seam.now());
-        self.publish(None, None);
+        self.publish(None);
         self.save().await
     }
 
@@ -224,7 +226,7 @@ impl Controller {
                 self.state.healthy_cycles
             );
         }
-        current.map(|view| shown_droplet(view, seen))
+        current.map(|view| publish::shown_droplet(view, seen))
     }
 
     /// Applies in order; stops at once when the journal cannot be written.
@@ -298,112 +300,6 @@ impl Controller {
         }
     }
 
-    /// Disabled: the health endpoint and the heartbeat, no Railway, no DigitalOcean.
-    async fn cheap_look(&mut self, desired: &Desired) -> Result<Next, StoreError> {
-        let times = &desired.times;
-        let idle = times.disabled_check_interval.map_or(Next::WhenAsked, Next::After);
-        let Mode::Disabled { droplet: Some(watched), .. } = self.state.mode.clone() else {
-            self.publish(None, Some(idle));
-            return Ok(idle);
-        };
-        if times.disabled_check_interval.is_none() {
-            self.publish(None, Some(idle));
-            return Ok(idle);
-        }
-        let (health, heartbeat) =
-            tokio::join!(self.readers.trigger.health(&watched.ip), self.readers.postgres.heartbeat_age(&watched.name),);
-        let stale = times.heartbeat_stale_after.as_secs_f64();
-        let look = match (&health, &heartbeat) {
-            (_, Err(_)) => CheapLook::Unknown,
-            // Dated in the future: the clocks differ, and the age says nothing.
-            (_, Ok(Some(age))) if *age < -stale => CheapLook::Unknown,
-            (_, Ok(Some(age))) if *age <= stale => CheapLook::Alive,
-            (Health::Failed(_), Ok(_)) => CheapLook::Dead,
-            // It answers and sends no heartbeats: the webapp may be down, which is not its fault; but a
-            // full cycle can tell.
-            (Health::Ok, Ok(_)) => CheapLook::Dead,
-        };
-        self.note_cheap_look(desired, &watched, &health, heartbeat.as_ref().ok().copied());
-        let woken = mode::cheap_look(desired, &mut self.state, look);
-        tracing::info!(droplet = watched.name, ?look, woken, "disabled: looked at the supervisor");
-        self.save().await?;
-        let next = match (woken, look) {
-            (true, _) => Next::After(Duration::ZERO),
-            // Suspicious: look again soon, so that a death is certain within seconds, not hours.
-            (false, CheapLook::Dead) => Next::After(times.progress_interval),
-            _ => idle,
-        };
-        self.publish(None, Some(next));
-        Ok(next)
-    }
-
-    /// What a disabled controller says stays true: the two conditions that it still looks at.
-    fn note_cheap_look(
-        &mut self,
-        desired: &Desired,
-        watched: &Watched,
-        health: &Health,
-        heartbeat: Option<Option<f64>>,
-    ) {
-        let now = self.seam.now();
-        let findings = droplets::cheap_findings(desired, &watched.name, health, heartbeat);
-        for condition in settle(findings, &self.state.conditions, now) {
-            self.state.conditions.retain(|c| c.kind != condition.kind);
-            self.state.conditions.push(condition);
-        }
-        self.state.conditions.sort_by_key(|c| c.kind);
-        self.looked = true;
-        telemetry::metrics::set_conditions(&self.state.conditions);
-        telemetry::metrics::set_health(healthy(&self.state.conditions), self.state.healthy_cycles);
-        telemetry::metrics::set_mode(mode::shown(desired, &self.state));
-    }
-
-    /// Publishes a change of mode without a cycle; what the last cycle saw stays.
-    fn publish(&mut self, cycle: Option<Cycle>, next: Option<Next>) {
-        let last = self.status.borrow().clone();
-        let mut status = self.base_status(next);
-        status.cycle = cycle.or_else(|| last.cycle.clone());
-        status.held.clone_from(&last.held);
-        status.droplet.clone_from(&last.droplet);
-        if let (None, Mode::Disabled { droplet: Some(watched), .. }) = (&status.droplet, &self.state.mode) {
-            status.droplet = Some(DropletStatus {
-                id: watched.id,
-                name: watched.name.clone(),
-                ip: Some(watched.ip.clone()),
-                size: watched.size.clone(),
-                price_monthly: None,
-            });
-        }
-        self.status.send_replace(Arc::new(status));
-    }
-
-    fn base_status(&self, next: Option<Next>) -> Status {
-        let mode = mode::shown(&self.config.desired, &self.state);
-        let mode_reason = match &self.state.mode {
-            _ if mode == Shown::Inactive => Some("IS_ACTIVE=false: observes and plans, changes nothing".to_owned()),
-            Mode::Disabled { reason, since, .. } => Some(format!("{reason}, since {since}")),
-            Mode::Paused { since } => Some(format!("paused by a person, since {since}")),
-            Mode::Active => None,
-        };
-        Status {
-            // What an earlier process saw is no look of ours.
-            healthy: self.looked && healthy(&self.state.conditions),
-            mode_reason,
-            healthy_cycles: self.state.healthy_cycles,
-            conditions: self.state.conditions.clone(),
-            next_cycle_at: match next {
-                Some(Next::After(pause)) => Some(self.seam.now() + plan::signed(pause)),
-                _ => None,
-            },
-            budget: Budgets {
-                railway: self.readers.railway.budget(),
-                digitalocean: self.readers.digitalocean.budget(),
-            },
-            warnings: self.config.warnings.clone(),
-            ..Status::starting(mode)
-        }
-    }
-
     /// Values that must not reach a log, as far as they are known now.
     fn redact(&self) {
         telemetry::redact_all(&self.config.secrets());
@@ -415,17 +311,6 @@ impl Controller {
         self.redact();
         let managed = seen.railway.known().and_then(|view| view.managed_secret.as_ref());
         managed.into_iter().for_each(telemetry::redact);
-    }
-}
-
-fn shown_droplet(view: &View<'_>, seen: &Observation) -> DropletStatus {
-    let sizes = seen.sizes.known().map(Vec::as_slice).unwrap_or_default();
-    DropletStatus {
-        id: view.droplet.id,
-        name: view.droplet.name.clone(),
-        ip: view.droplet.ip.clone(),
-        size: view.droplet.size.clone(),
-        price_monthly: sizes.iter().find(|s| s.slug == view.droplet.size).map(|s| s.price_monthly),
     }
 }
 
