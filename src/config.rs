@@ -5,6 +5,7 @@
 //! is how compose passes a variable that is not set.
 
 mod parse;
+mod runner;
 mod source;
 mod strangers;
 mod variables;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub use parse::{parse_duration, percent_decode};
+pub use runner::{OpsConfig, RunnerConfig, S3};
 pub use source::{Origin, Source};
 use strangers::Stranger;
 pub use variables::{VARIABLES, Variable};
@@ -39,6 +41,7 @@ pub struct Config {
     pub registry_service_name: String,
     pub railway_api_url: String,
     pub digitalocean_api_url: String,
+    pub runner: RunnerConfig,
     pub state_file: PathBuf,
     /// How long a holder may act without having renewed its lease.
     pub lease_time: Duration,
@@ -102,6 +105,7 @@ impl Config {
             registry_service_name: p.text("REGISTRY_SERVICE_NAME", &raw.registry_service_name),
             railway_api_url: p.url("RAILWAY_API_URL", &raw.railway_api_url),
             digitalocean_api_url: p.url("DIGITALOCEAN_API_URL", &raw.digitalocean_api_url),
+            runner: RunnerConfig::parse(&raw, &mut p),
             state_file: PathBuf::from(p.text("STATE_FILE", &raw.state_file)),
             lease_time: p.duration("LEASE_TIME", &raw.lease_time, "1s", "10m"),
             listen_addr: p.listen_addr("LISTEN_ADDR", &raw.listen_addr),
@@ -142,16 +146,8 @@ impl Config {
         .cloned()
         .collect();
         secrets.extend(self.desired.registry_login.as_ref().map(|login| login.password.clone()));
-        for url in [&self.database_url, &self.ops_database_url].into_iter().flatten() {
-            if let Some(url) = url::Url::parse(url.expose()).ok()
-                && let Some(password) = url.password()
-            {
-                secrets.push(Secret::new(password));
-                secrets.push(Secret::new(percent_decode(password)));
-            }
-        }
-        secrets.retain(|s| s.expose().len() >= 4);
-        secrets
+        secrets.extend(self.runner.secrets().cloned());
+        with_passwords(secrets)
     }
 
     /// One database for both works, so it is no error: but each restart that this program asks for
@@ -167,6 +163,18 @@ impl Config {
                 .to_owned()
         })
     }
+}
+
+/// With the passwords inside URLs, in both spellings; without what is too short to be looked for.
+fn with_passwords(mut secrets: Vec<Secret>) -> Vec<Secret> {
+    let urls = secrets.iter().filter_map(|s| url::Url::parse(s.expose()).ok());
+    let passwords: Vec<String> = urls.filter_map(|url| url.password().map(str::to_owned)).collect();
+    for password in passwords {
+        secrets.push(Secret::new(percent_decode(&password)));
+        secrets.push(Secret::new(password));
+    }
+    secrets.retain(|s| s.expose().len() >= 4);
+    secrets
 }
 
 /// A missing variable and its misspelt name are one mistake, and one line.

@@ -5,6 +5,8 @@
 //! - [`config`]: every variable, with all errors at once.
 //! - [`clients`]: transport to Railway, DigitalOcean, PostgreSQL and the webapp.
 //! - [`controller`]: the loop that observes, plans, applies and records.
+//! - [`runs`]: all SQL of durable runs.
+//! - [`runner`]: claims runs and executes their phases.
 //! - [`http`]: `/status` and its kin.
 //! - [`telemetry`]: logs, metrics, redaction.
 //! - [`sandbox`]: simulated clouds on loopback, for trying and for tests.
@@ -14,5 +16,7 @@ pub mod config;
 pub mod controller;
 pub mod http;
 pub mod plan;
+pub mod runner;
+pub mod runs;
 pub mod sandbox;
 pub mod telemetry;

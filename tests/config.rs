@@ -1,6 +1,6 @@
 //! Configuration: defaults as documented, every error at once by name, and never a value.
 
-use ops_controller::config::{Config, LogFormat, Origin, VARIABLES, parse_duration};
+use ops_controller::config::{Config, LogFormat, OpsConfig, Origin, VARIABLES, parse_duration};
 use std::fs;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -137,11 +137,15 @@ fn debug_output_shows_no_secret() {
         ("API_TOKEN", "can4ry-api"),
         ("DOCKER_REGISTRY_USERNAME", "puller"),
         ("DOCKER_REGISTRY_PASSWORD", "can4ry-registry"),
+        ("AWS_ACCESS_KEY_ID", "can4ry-key-id"),
+        ("AWS_SECRET_ACCESS_KEY", "can4ry-key"),
+        ("TARGET_DATABASE_URL", "postgresql://ops:can4ry@target.example.com/x"),
+        ("GITHUB_TOKEN", "can4ry-github"),
     ]);
     let text = format!("{config:?} {config:#?}");
     assert!(!text.contains("can4ry") && !text.contains("tr_wgt_"), "{text}");
-    assert_eq!(VARIABLES.iter().filter(|v| v.secret).count(), 9, "the list above has every secret");
-    assert_eq!(config.effective.iter().filter(|e| e.shown == "set").count(), 9);
+    assert_eq!(VARIABLES.iter().filter(|v| v.secret).count(), 13, "the list above has every secret");
+    assert_eq!(config.effective.iter().filter(|e| e.shown == "set").count(), 13);
 }
 
 /// The predecessor's defect 23.
@@ -173,6 +177,32 @@ fn the_ops_database_is_never_guessed_and_warned_about_when_it_is_the_watched_one
 }
 
 #[test]
+fn a_runner_needs_its_database_and_nothing_of_the_controllers() {
+    let of = |extra: &[(&str, &str)]| OpsConfig::from_pairs(extra.iter().map(|(n, v)| (n.to_string(), v.to_string())));
+    let url = ("OPS_DATABASE_URL", "postgresql://ops:p%40ss@ops.example.com/ops");
+    let config =
+        of(&[url, ("RUNNER_KINDS", "build, custom"), ("RUNNER_COMMANDS", "syft=/usr/bin/syft")]).expect("fits");
+    assert_eq!(config.runner.kinds, ["build", "custom"]);
+    assert_eq!(config.runner.commands["syft"], std::path::Path::new("/usr/bin/syft"));
+    assert_eq!((config.runner.concurrency, config.runner.lease), (10, Duration::from_secs(60)));
+    assert!(config.secrets().iter().any(|s| s.expose() == "p@ss"), "its password is known to the log");
+    assert!(of(&[]).is_err_and(|e| e.to_string().contains("OPS_DATABASE_URL is required")));
+    let bad = of(&[
+        url,
+        ("RUNNER_CONCURRENCY", "many"),
+        ("RUNNER_KINDS", "Build;drop"),
+        ("RUNNER_COMMANDS", "sh -c"),
+        ("ARTIFACT_STORE", "s3://"),
+        ("RUNNER_LEASE", "1ms"),
+    ]);
+    let text = bad.expect_err("refused").to_string();
+    let names = ["RUNNER_CONCURRENCY", "RUNNER_KINDS", "RUNNER_COMMANDS", "ARTIFACT_STORE", "RUNNER_LEASE"];
+    assert!(names.iter().all(|name| text.contains(&format!("{name} must be"))), "{text}");
+    let keyless = of(&[url, ("ARTIFACT_STORE", "s3://bucket/x")]).expect_err("refused").to_string();
+    assert!(keyless.contains("AWS_ACCESS_KEY_ID") && keyless.contains("AWS_SECRET_ACCESS_KEY"), "{keyless}");
+}
+
+#[test]
 fn the_lease_time_is_a_second_to_ten_minutes() {
     assert_eq!(config(&[]).lease_time, Duration::from_secs(30));
     assert_eq!(config(&[("LEASE_TIME", "1s")]).lease_time, Duration::from_secs(1));
@@ -186,7 +216,7 @@ fn every_secret_can_come_from_a_file_without_its_trailing_newline() {
     let folder = folder();
     for variable in VARIABLES.iter().filter(|v| v.secret) {
         let value = match variable.name {
-            "DATABASE_URL" | "OPS_DATABASE_URL" => DATABASE,
+            "DATABASE_URL" | "OPS_DATABASE_URL" | "TARGET_DATABASE_URL" => DATABASE,
             "TRIGGER_WORKER_TOKEN" => TOKEN,
             _ => "value-in-a-file",
         };

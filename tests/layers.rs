@@ -31,11 +31,13 @@ const TABLE: &[(&str, &[&str])] = &[
     ("sandbox", &["sandbox"]),
     ("config", &["config", "plan"]),
     ("telemetry", &["telemetry", "config", "plan"]),
-    ("http", &["http", "controller", "plan", "telemetry", "config"]),
-    ("controller", &["controller", "plan", "clients", "config", "telemetry"]),
+    ("runs", &["runs"]),
+    ("runner", &["runner", "runs", "clients", "config", "plan::secret", "telemetry::redact_text"]),
+    ("http", &["http", "runs", "controller", "plan", "telemetry", "config"]),
+    ("controller", &["controller", "plan", "clients", "runs", "config", "telemetry"]),
     // The figures are a crate of their own: they see the library as its users do, and of their own crate
     // only each other and the tests' worlds.
-    ("bench", &["compressed", "dice", "figure", "list", "log_file", "run", "support", "world"]),
+    ("bench", &["Error", "compressed", "dice", "figure", "list", "log_file", "run", "support", "world"]),
 ];
 
 /// Deciding is a function of its arguments: no clock, no chance, no world, no waiting.

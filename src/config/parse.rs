@@ -7,8 +7,10 @@ use crate::plan::desired::RegistryLogin;
 use crate::plan::secret::Secret;
 use crate::plan::token::is_token;
 use sqlx::postgres::PgConnectOptions;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
@@ -57,6 +59,48 @@ impl Parser {
     pub fn text(&mut self, name: &str, text: &Text) -> String {
         self.checked(name, text, "must not hold control characters", |t| {
             (!t.chars().any(char::is_control)).then(|| t.to_owned())
+        })
+    }
+
+    pub fn optional_text(&mut self, name: &str, text: &Text) -> Option<String> {
+        text.as_ref()?;
+        Some(self.text(name, text))
+    }
+
+    /// Kinds of runs, as the database spells them.
+    pub fn names(&mut self, name: &str, text: &Text) -> Vec<String> {
+        let names = split(text);
+        let fits = |n: &String| {
+            n.starts_with(|c: char| c.is_ascii_lowercase())
+                && n.len() <= 63
+                && n.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        };
+        if !names.iter().all(fits) {
+            self.error(name, "must be names in lower-case letters, digits and _, comma separated");
+        }
+        names
+    }
+
+    /// `name=/absolute/path`, comma separated.
+    pub fn programs(&mut self, name: &str, text: &Text) -> BTreeMap<String, PathBuf> {
+        let mut programs = BTreeMap::new();
+        for part in split(text) {
+            match part.split_once('=') {
+                Some((short, path)) if !short.trim().is_empty() && path.trim().starts_with('/') => {
+                    programs.insert(short.trim().to_owned(), PathBuf::from(path.trim()));
+                }
+                _ => self.error(name, "must be a list such as syft=/usr/bin/syft,make=/usr/bin/make, with whole paths"),
+            }
+        }
+        programs
+    }
+
+    pub fn store(&mut self, name: &str, text: &Text) -> String {
+        let allowed = "must be an absolute folder, or s3://bucket or s3://bucket/prefix";
+        self.checked(name, text, allowed, |t| {
+            let bucket = t.strip_prefix("s3://").map(|rest| rest.split('/').next().unwrap_or_default());
+            let fits = t.starts_with('/') || bucket.is_some_and(|bucket| !bucket.is_empty());
+            (fits && !t.chars().any(char::is_control)).then(|| t.to_owned())
         })
     }
 

@@ -90,6 +90,22 @@ pub struct Raw {
     pub log_level: Option<String>,
     pub railway_api_url: Option<String>,
     pub digitalocean_api_url: Option<String>,
+    pub worker_id: Option<String>,
+    pub runner_concurrency: Option<String>,
+    pub runner_kinds: Option<String>,
+    pub runner_lease: Option<String>,
+    pub runner_poll_interval: Option<String>,
+    pub runner_grace: Option<String>,
+    pub runner_commands: Option<String>,
+    pub event_retention_days: Option<String>,
+    pub artifact_store: Option<String>,
+    pub aws_access_key_id: Option<String>,
+    pub aws_secret_access_key: Option<String>,
+    pub aws_region: Option<String>,
+    pub aws_endpoint_url: Option<String>,
+    pub target_database_url: Option<String>,
+    pub github_token: Option<String>,
+    pub github_api_url: Option<String>,
 }
 
 impl Source {

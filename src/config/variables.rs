@@ -68,6 +68,26 @@ pub const VARIABLES: &[Variable] = &[
     variable("ENV_FILE", None, "KEY=VALUE file, read at start and at SIGHUP; wins over the environment"),
     variable("RAILWAY_API_URL", Some("https://backboard.railway.com/graphql/v2"), "Railway's whole endpoint"),
     variable("DIGITALOCEAN_API_URL", Some("https://api.digitalocean.com"), "DigitalOcean's API; /v2 is appended"),
+    variable("WORKER_ID", None, "what the runner is called; default: the machine's name"),
+    variable("RUNNER_CONCURRENCY", Some("10"), "runs at once; 0: the daemon executes none"),
+    variable("RUNNER_KINDS", None, "only these kinds of runs, comma separated; default: all"),
+    variable("RUNNER_LEASE", Some("60s"), "after this time without a word of its runner a run is rescued"),
+    variable("RUNNER_POLL_INTERVAL", Some("1s"), "how often an idle runner looks by itself"),
+    variable("RUNNER_GRACE", Some("25s"), "how long phases may go on after a SIGTERM"),
+    variable("RUNNER_COMMANDS", None, "programs that phases may start: name=/path, comma separated"),
+    variable("EVENT_RETENTION_DAYS", Some("90"), "how long events of finished runs are kept"),
+    variable(
+        "ARTIFACT_STORE",
+        Some("/var/lib/ops-controller/artifacts"),
+        "where artifacts and backups go: a folder, or s3://bucket/prefix",
+    ),
+    secret("AWS_ACCESS_KEY_ID", "key id for an ARTIFACT_STORE that speaks S3"),
+    secret("AWS_SECRET_ACCESS_KEY", "key for it"),
+    variable("AWS_REGION", None, "its region"),
+    variable("AWS_ENDPOINT_URL", None, "its address, where it is not Amazon's"),
+    secret("TARGET_DATABASE_URL", "server on which the environments' own databases are, for backups and sql phases"),
+    secret("GITHUB_TOKEN", "GitHub token that may dispatch workflows (actions: write)"),
+    variable("GITHUB_API_URL", Some("https://api.github.com"), "GitHub's API"),
 ];
 
 /// What is said of a required variable that is not set: where its value is to be had.

@@ -8,6 +8,8 @@ use super::LeaseError;
 use super::term::{Holder, Pace};
 use crate::clients::fence::{Fenced, Grant, uptime};
 use crate::config::Config;
+use crate::runs::schema::{self, MIGRATE_TIMEOUT};
+use crate::runs::told;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
 use std::str::FromStr;
@@ -15,8 +17,6 @@ use std::time::Duration;
 
 /// Longer is no state of a server on which a lease could be kept.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Tables are made once, and may wait for another program that makes them.
-const MIGRATE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a step could not be done, without address and password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,7 +82,7 @@ impl Database {
 
     /// Brings the schema `ops` up to date; returns how many migrations are in force.
     pub async fn migrate(&mut self) -> Result<usize, Trouble> {
-        let done = self.within(MIGRATE_TIMEOUT, async |c| migrate(c).await).await?;
+        let done = self.within(MIGRATE_TIMEOUT, async |c| Ok(schema::migrate(c).await?)).await?;
         // With what was set for it.
         self.connection = None;
         self.migrated = true;
@@ -183,29 +183,6 @@ fn number(epoch: i64) -> u64 {
     u64::try_from(epoch).unwrap_or_default()
 }
 
-async fn migrate(c: &mut PgConnection) -> Result<usize, Failure> {
-    // Whoever is frozen in here holds a lock on the migrations; the server ends its session.
-    for setting in ["idle_session_timeout", "idle_in_transaction_session_timeout"] {
-        sqlx::query("select set_config(name, $2, false) from pg_settings where name = $1")
-            .bind(setting)
-            .bind(format!("{}s", MIGRATE_TIMEOUT.as_secs()))
-            .execute(&mut *c)
-            .await?;
-    }
-    // `create schema if not exists` asks for the right to create even where there is nothing to do.
-    let there: bool = sqlx::query("select to_regnamespace('ops') is not null").fetch_one(&mut *c).await?.try_get(0)?;
-    if !there {
-        c.execute("create schema ops").await?;
-    }
-    let mut migrator = sqlx::migrate!("./migrations");
-    // An older program that is put back must not be locked out by what a newer one has added.
-    migrator.set_ignore_missing(true);
-    // Beside our tables: another program in the same database has a table of that name in `public`.
-    migrator.dangerous_set_table_name("ops._sqlx_migrations");
-    migrator.run(c).await?;
-    Ok(migrator.iter().count())
-}
-
 enum Failure {
     Sql(sqlx::Error),
     Migration(sqlx::migrate::MigrateError),
@@ -225,23 +202,9 @@ impl From<sqlx::migrate::MigrateError> for Failure {
 
 impl Failure {
     fn told(&self) -> Trouble {
-        use sqlx::migrate::MigrateError;
-        let told = |error: &sqlx::Error| match error {
-            sqlx::Error::Database(e) if e.code().as_deref().is_some_and(|c| c.starts_with("28")) => {
-                "it refused the user or password".to_owned()
-            }
-            sqlx::Error::Database(e) => e.message().to_owned(),
-            sqlx::Error::Io(e) => e.to_string(),
-            sqlx::Error::Tls(_) => "TLS could not be agreed on (sslmode)".to_owned(),
-            // Shapes and protocol states; they hold no values of ours.
-            other => crate::clients::http::clip(&other.to_string()),
-        };
         Trouble(match self {
             Failure::Sql(error) => told(error),
-            Failure::Migration(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
-                format!("its tables could not be made: {}", told(error))
-            }
-            Failure::Migration(error) => crate::clients::http::clip(&format!("its tables could not be made: {error}")),
+            Failure::Migration(error) => schema::migration_told(error),
         })
     }
 }

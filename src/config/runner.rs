@@ -1,0 +1,137 @@
+//! The variables of the runner, which needs none of the controller's.
+
+use super::parse::Parser;
+use super::source::{Raw, Source};
+use super::{ConfigError, Effective, LogFormat};
+use crate::plan::secret::Secret;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a runner needs to know; checked.
+#[derive(Debug, Clone)]
+pub struct RunnerConfig {
+    /// `None`: the machine's name.
+    pub worker_id: Option<String>,
+    /// Runs at once; 0: the daemon has no runner inside.
+    pub concurrency: usize,
+    /// Only these kinds; empty: all.
+    pub kinds: Vec<String>,
+    pub lease: Duration,
+    pub poll: Duration,
+    pub grace: Duration,
+    pub retention_days: i32,
+    /// What phases may start: names, each with its program.
+    pub commands: BTreeMap<String, PathBuf>,
+    /// A folder, or `s3://bucket/prefix`.
+    pub artifact_store: String,
+    pub s3: S3,
+    pub github_token: Option<Secret>,
+    pub github_api_url: String,
+    /// The server on which the environments' own databases are.
+    pub target_database_url: Option<Secret>,
+}
+
+/// How a store that speaks S3 is reached.
+#[derive(Debug, Clone, Default)]
+pub struct S3 {
+    pub access_key_id: Option<Secret>,
+    pub secret_access_key: Option<Secret>,
+    pub region: Option<String>,
+    pub endpoint: Option<String>,
+}
+
+impl RunnerConfig {
+    pub(super) fn parse(raw: &Raw, p: &mut Parser) -> RunnerConfig {
+        if raw.artifact_store.as_deref().is_some_and(|store| store.trim().starts_with("s3://")) {
+            let keys =
+                [("AWS_ACCESS_KEY_ID", &raw.aws_access_key_id), ("AWS_SECRET_ACCESS_KEY", &raw.aws_secret_access_key)];
+            for (name, _) in keys.into_iter().filter(|(_, key)| key.is_none()) {
+                p.error(name, "is required when ARTIFACT_STORE is s3://");
+            }
+        }
+        RunnerConfig {
+            worker_id: p.optional_text("WORKER_ID", &raw.worker_id),
+            concurrency: p.number("RUNNER_CONCURRENCY", &raw.runner_concurrency, 0..=1000),
+            kinds: p.names("RUNNER_KINDS", &raw.runner_kinds),
+            lease: p.duration("RUNNER_LEASE", &raw.runner_lease, "1s", "1h"),
+            poll: p.duration("RUNNER_POLL_INTERVAL", &raw.runner_poll_interval, "50ms", "1m"),
+            grace: p.duration("RUNNER_GRACE", &raw.runner_grace, "0s", "1h"),
+            retention_days: p.number("EVENT_RETENTION_DAYS", &raw.event_retention_days, 1..=36_500),
+            commands: p.programs("RUNNER_COMMANDS", &raw.runner_commands),
+            artifact_store: p.store("ARTIFACT_STORE", &raw.artifact_store),
+            s3: S3 {
+                access_key_id: p.secret("AWS_ACCESS_KEY_ID", &raw.aws_access_key_id),
+                secret_access_key: p.secret("AWS_SECRET_ACCESS_KEY", &raw.aws_secret_access_key),
+                region: p.optional_text("AWS_REGION", &raw.aws_region),
+                endpoint: raw.aws_endpoint_url.as_ref().map(|_| p.url("AWS_ENDPOINT_URL", &raw.aws_endpoint_url)),
+            },
+            github_token: p.secret("GITHUB_TOKEN", &raw.github_token),
+            github_api_url: p.url("GITHUB_API_URL", &raw.github_api_url),
+            target_database_url: p.optional_database_url("TARGET_DATABASE_URL", &raw.target_database_url),
+        }
+    }
+
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let all = [&self.github_token, &self.target_database_url, &self.s3.access_key_id, &self.s3.secret_access_key];
+        all.into_iter().flatten()
+    }
+}
+
+/// What `runner`, `migrate`, `runs` and `token` need: everything but the controller's part.
+#[derive(Debug, Clone)]
+pub struct OpsConfig {
+    pub ops_database_url: Secret,
+    pub runner: RunnerConfig,
+    pub railway_api_token: Option<Secret>,
+    pub railway_project_token: Option<Secret>,
+    pub railway_api_url: String,
+    pub listen_addr: SocketAddr,
+    pub api_token: Option<Secret>,
+    pub log_format: Option<LogFormat>,
+    pub log_level: String,
+    pub effective: Vec<Effective>,
+}
+
+impl OpsConfig {
+    pub fn from_env() -> Result<OpsConfig, ConfigError> {
+        OpsConfig::from_source(Source::from_process())
+    }
+
+    pub fn from_pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Result<OpsConfig, ConfigError> {
+        OpsConfig::from_source(Source::from_pairs(pairs))
+    }
+
+    fn from_source(mut source: Source) -> Result<OpsConfig, ConfigError> {
+        let mut errors = Vec::new();
+        source.read_env_file(&mut errors);
+        source.read_secret_files(&mut errors);
+        let raw = source.raw().map_err(|e| ConfigError(vec![e]))?;
+        let mut p = Parser::new(errors);
+        let url = p.database_url("OPS_DATABASE_URL", &raw.ops_database_url);
+        let config = OpsConfig {
+            ops_database_url: url.unwrap_or_else(|| Secret::new("")),
+            runner: RunnerConfig::parse(&raw, &mut p),
+            railway_api_token: p.secret("RAILWAY_API_TOKEN", &raw.railway_api_token),
+            railway_project_token: p.secret("RAILWAY_TOKEN", &raw.railway_token),
+            railway_api_url: p.url("RAILWAY_API_URL", &raw.railway_api_url),
+            listen_addr: p.listen_addr("LISTEN_ADDR", &raw.listen_addr),
+            api_token: p.secret("API_TOKEN", &raw.api_token),
+            log_format: p.log_format("LOG_FORMAT", &raw.log_format),
+            log_level: p.log_level("LOG_LEVEL", &raw.log_level),
+            effective: source.effective(),
+        };
+        match p.errors {
+            errors if errors.is_empty() => Ok(config),
+            errors => Err(ConfigError(errors)),
+        }
+    }
+
+    /// Every secret value that this configuration holds, for the redacting log writer.
+    pub fn secrets(&self) -> Vec<Secret> {
+        let own = [Some(&self.ops_database_url), self.railway_api_token.as_ref(), self.railway_project_token.as_ref()];
+        let own = own.into_iter().flatten().chain(self.api_token.as_ref()).chain(self.runner.secrets());
+        super::with_passwords(own.cloned().collect())
+    }
+}

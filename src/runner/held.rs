@@ -1,0 +1,100 @@
+//! The runs that this runner has: until when each is ours, and which were told to stop.
+
+use crate::clients::fence::{Fenced, Grant};
+use crate::runs::Claimed;
+use crate::runs::record::Hold;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Why work on a run is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Somebody asked for it.
+    Cancelled,
+    /// The run is another's, or may be.
+    Lost,
+    /// This runner ends.
+    Shutdown,
+}
+
+/// One claim that is ours.
+pub struct Holding {
+    pub hold: Hold,
+    /// Ends before the database's lease does.
+    pub grant: Grant,
+    token: CancellationToken,
+    why: OnceLock<Stop>,
+    /// Its end is on its way to the database: that it is gone there is no surprise.
+    pub is_ending: AtomicBool,
+}
+
+impl Holding {
+    fn new(run: &Claimed, until: Duration) -> Holding {
+        Holding {
+            hold: Hold { run_id: run.run_id.clone(), lease_token: run.lease_token },
+            grant: Grant::new("the run's lease", until, || Ok(())),
+            token: CancellationToken::new(),
+            why: OnceLock::new(),
+            is_ending: AtomicBool::new(false),
+        }
+    }
+
+    /// The first reason stays.
+    pub fn stop(&self, why: Stop) {
+        self.why.get_or_init(|| why);
+        if why == Stop::Lost {
+            self.grant.end(Fenced::new("the run's lease was lost"));
+        }
+        self.token.cancel();
+    }
+
+    pub async fn told_to_stop(&self) -> Stop {
+        self.token.cancelled().await;
+        self.stopped().unwrap_or(Stop::Shutdown)
+    }
+
+    pub fn stopped(&self) -> Option<Stop> {
+        self.why.get().copied()
+    }
+}
+
+#[derive(Default)]
+pub struct Held(Mutex<HashMap<Hold, Arc<Holding>>>);
+
+impl Held {
+    fn map(&self) -> MutexGuard<'_, HashMap<Hold, Arc<Holding>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn add(&self, run: &Claimed, until: Duration) -> Arc<Holding> {
+        let holding = Arc::new(Holding::new(run, until));
+        self.map().insert(holding.hold.clone(), holding.clone());
+        holding
+    }
+
+    pub fn remove(&self, hold: &Hold) {
+        self.map().remove(hold);
+    }
+
+    pub fn has(&self, hold: &Hold) -> bool {
+        self.map().contains_key(hold)
+    }
+
+    /// Those that still run: what is ending renews no lease.
+    pub fn running(&self) -> Vec<Arc<Holding>> {
+        self.map().values().filter(|h| !h.is_ending.load(Ordering::Relaxed)).cloned().collect()
+    }
+
+    pub fn cancel(&self, run_id: &str) {
+        for holding in self.map().values().filter(|h| h.hold.run_id == run_id) {
+            holding.stop(Stop::Cancelled);
+        }
+    }
+
+    pub fn stop_all(&self, why: Stop) {
+        self.map().values().for_each(|holding| holding.stop(why));
+    }
+}

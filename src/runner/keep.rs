@@ -1,0 +1,143 @@
+//! Keeps the leases of what runs, frees what others have left, and cleans up now and then.
+//!
+//! A lease that could not be renewed in time counts as lost from our own deadline on, which is before
+//! the database's: two runners never work on one run, unless one of them was frozen in the middle.
+
+use super::held::{Holding, Stop};
+use super::{Shared, report};
+use crate::clients::fence::uptime;
+use crate::runs::line::Line;
+use crate::runs::{control, queue};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+const RESCUED_AT_ONCE: i32 = 100;
+const CLEANS_UP_EVERY: Duration = Duration::from_secs(3600);
+const MEASURES_EVERY: Duration = Duration::from_secs(15);
+
+pub async fn keep(shared: Arc<Shared>, ended: CancellationToken) {
+    let lease = shared.options.lease;
+    // A question that takes longer than this is asked again, while there is time.
+    let mut line = Line::new(shared.address.clone(), (lease / 6).clamp(Duration::from_millis(200), super::LINE_LIMIT));
+    let mut ticks = interval((lease / 12).max(Duration::from_millis(10)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut due = Instant::now() + lease / 3;
+    let mut cleans_up = Instant::now() + CLEANS_UP_EVERY;
+    let mut measures = Instant::now();
+    loop {
+        tokio::select! {
+            () = ended.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        give_up_overdue(&shared);
+        if Instant::now() >= due {
+            // What fails is due again at the next tick.
+            if renew(&shared, &mut line).await && rescue(&mut line).await {
+                due = Instant::now() + lease / 3;
+            }
+            let processed = shared.processed.swap(0, Ordering::Relaxed);
+            let id = shared.id.0.clone();
+            let said = line.with(|c| Box::pin(async move { control::seen(c, &id, processed, false).await })).await;
+            if said.is_err() {
+                shared.processed.fetch_add(processed, Ordering::Relaxed);
+            }
+        }
+        if Instant::now() >= measures {
+            measures = Instant::now() + MEASURES_EVERY;
+            // Not on our line: counting a long queue must not hold up the leases.
+            let pool = shared.pool.clone();
+            tokio::spawn(async move {
+                if let Ok(mut c) = pool.acquire().await
+                    && let Ok(depths) = control::depths(&mut c).await
+                {
+                    report::depths(&depths);
+                }
+            });
+        }
+        if Instant::now() >= cleans_up {
+            cleans_up = Instant::now() + CLEANS_UP_EVERY;
+            let (pool, days) = (shared.pool.clone(), shared.options.retention_days);
+            tokio::spawn(async move {
+                let Ok(mut c) = pool.acquire().await else { return };
+                match control::clean_up(&mut c, days).await {
+                    Ok(0) => {}
+                    Ok(gone) => tracing::info!(events = gone, "{gone} events older than {days} days are gone"),
+                    Err(error) => tracing::warn!("old events could not be removed: {}", crate::runs::told(&error)),
+                }
+            });
+        }
+    }
+}
+
+fn give_up_overdue(shared: &Shared) {
+    for holding in shared.held.running() {
+        if holding.grant.left().is_zero() && holding.stopped() != Some(Stop::Lost) {
+            holding.stop(Stop::Lost);
+            report::lost(&holding.hold.run_id, "its lease could not be renewed in time");
+        }
+    }
+}
+
+/// False: it is not known which are still ours.
+async fn renew(shared: &Shared, line: &mut Line) -> bool {
+    let running = shared.held.running();
+    if running.is_empty() {
+        return true;
+    }
+    let held: Vec<(String, i64)> = running.iter().map(|h| (h.hold.run_id.clone(), h.hold.lease_token)).collect();
+    let lease = shared.options.lease;
+    let until = uptime() + lease / 10 * 9;
+    let count = held.len();
+    match line.with(|c| Box::pin(async move { queue::renew(c, &held, lease).await })).await {
+        Ok(kept) => {
+            let kept: HashMap<String, bool> = kept.into_iter().collect();
+            running.iter().for_each(|holding| judge(shared, holding, kept.get(&holding.hold.run_id), until));
+            true
+        }
+        Err(error) => {
+            tracing::warn!(%error, runs = count, "the leases of {count} runs could not be renewed: {error}");
+            false
+        }
+    }
+}
+
+fn judge(shared: &Shared, holding: &Arc<Holding>, cancel_requested: Option<&bool>, until: Duration) {
+    match cancel_requested {
+        Some(cancel) => {
+            // Too late: it may have been judged by its old deadline already.
+            if holding.grant.extend(until).is_err() {
+                holding.stop(Stop::Lost);
+            } else if *cancel {
+                holding.stop(Stop::Cancelled);
+            }
+        }
+        // What ended while we asked is not there for a good reason.
+        None if holding.is_ending.load(Ordering::Relaxed) || !shared.held.has(&holding.hold) => {}
+        None => {
+            holding.stop(Stop::Lost);
+            report::lost(&holding.hold.run_id, "another runner has it, or somebody put it back");
+        }
+    }
+}
+
+/// False: it is not known whether there was something to rescue.
+async fn rescue(line: &mut Line) -> bool {
+    loop {
+        match line.with(|c| Box::pin(queue::rescue(c, RESCUED_AT_ONCE))).await {
+            Ok(rescued) => {
+                report::rescued(&rescued);
+                if rescued.len() < usize::try_from(RESCUED_AT_ONCE).unwrap_or_default() {
+                    return true;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "runs of lost runners could not be looked for: {error}");
+                return false;
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Claims runs and executes their phases: the process behind `ops-controller runner`, also inside `run`.
+//!
+//! Any number of runners on any number of machines share one database. What this module refuses: to
+//! work on a run whose lease it may have lost, to claim while it is stopping, and to call a run ended
+//! before the database has said so.
+
+mod execute;
+mod fetch;
+mod finish;
+mod held;
+mod keep;
+pub mod kind;
+mod listen;
+mod pace;
+pub mod report;
+
+use crate::runs::RunsError;
+use crate::runs::control::{self, Presence};
+use crate::runs::line::Line;
+use crate::runs::queue::RunnerId;
+use crate::runs::schema::Address;
+use held::Held;
+use kind::Kind;
+use listen::Wake;
+use sqlx::postgres::PgPool;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// For one question to the database, connecting included.
+const LINE_LIMIT: Duration = Duration::from_secs(10);
+/// For what was told to stop and does not.
+const WRAP_UP: Duration = Duration::from_secs(2);
+
+/// What a runner is like.
+#[derive(Clone)]
+pub struct Options {
+    /// What people call it; its id has a word more for each start.
+    pub worker_id: String,
+    /// Runs at once.
+    pub concurrency: usize,
+    /// How long a run may be without a word of its runner. Renewed three times in that time.
+    pub lease: Duration,
+    /// How often an idle runner looks by itself.
+    pub poll: Duration,
+    /// How long phases may go on after a SIGTERM.
+    pub grace: Duration,
+    pub retention_days: i32,
+}
+
+impl Options {
+    pub fn named(worker_id: impl Into<String>) -> Options {
+        Options {
+            worker_id: worker_id.into(),
+            concurrency: 10,
+            lease: Duration::from_secs(60),
+            poll: Duration::from_secs(1),
+            grace: Duration::from_secs(25),
+            retention_days: 90,
+        }
+    }
+}
+
+/// The kinds that a runner can execute, by name.
+pub type Kinds = BTreeMap<String, Arc<dyn Kind>>;
+
+pub struct Runner {
+    address: Address,
+    options: Options,
+    kinds: Kinds,
+    id: RunnerId,
+}
+
+/// What all tasks of a runner share.
+struct Shared {
+    id: RunnerId,
+    options: Options,
+    kinds: Kinds,
+    address: Address,
+    /// For phases; the hot paths have lines of their own.
+    pool: PgPool,
+    held: Held,
+    slots: Arc<Semaphore>,
+    wake: Wake,
+    /// No more claims.
+    stop: CancellationToken,
+    /// Attempts ended since the database was told.
+    processed: AtomicI64,
+}
+
+impl Shared {
+    fn line(&self) -> Line {
+        Line::new(self.address.clone(), LINE_LIMIT)
+    }
+}
+
+impl Runner {
+    pub fn new(address: Address, options: Options, kinds: Kinds) -> Runner {
+        let id = RunnerId(format!("{}-{}", options.worker_id, nonce()));
+        Runner { address, options, kinds, id }
+    }
+
+    pub fn id(&self) -> &str {
+        &self.id.0
+    }
+
+    /// Works until it is stopped, and then until phases are done or the grace is over. `Err`: it could
+    /// not begin. Later trouble with the database is waited out.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), RunsError> {
+        let largest = u32::try_from(self.options.concurrency).unwrap_or(u32::MAX).clamp(2, 8);
+        let shared = Arc::new(Shared {
+            pool: self.address.pool(largest),
+            held: Held::default(),
+            slots: Arc::new(Semaphore::new(self.options.concurrency)),
+            wake: Wake::default(),
+            stop,
+            processed: AtomicI64::new(0),
+            id: self.id,
+            options: self.options,
+            kinds: self.kinds,
+            address: self.address,
+        });
+        let presence = presence(&shared);
+        let known = presence.clone();
+        shared.line().with(|c| Box::pin(async move { control::hello(c, &known).await })).await?;
+        tracing::info!(
+            runner = %shared.id.0, concurrency = shared.options.concurrency,
+            "runner {} works on {}", shared.id.0, presence.kinds.join(", ")
+        );
+
+        // Ends when everything that was begun has been told to the database.
+        let ended = CancellationToken::new();
+        let (words, heard) = mpsc::channel(1024);
+        let tasks = TaskTracker::new();
+        let listener = tokio::spawn(listen::listen(shared.clone(), ended.clone()));
+        let keeper = tokio::spawn(keep::keep(shared.clone(), ended.clone()));
+        let finisher = tokio::spawn(finish::finish(shared.clone(), heard));
+        fetch::fetch(&shared, &tasks, &words).await;
+
+        tasks.close();
+        if tokio::time::timeout(shared.options.grace, tasks.wait()).await.is_err() {
+            shared.held.stop_all(held::Stop::Shutdown);
+            // What does not hear that is not waited for; its lease runs out.
+            let _ = tokio::time::timeout(WRAP_UP, tasks.wait()).await;
+        }
+        drop(words);
+        let _ = tokio::time::timeout(LINE_LIMIT, finisher).await;
+        ended.cancel();
+        let _ = keeper.await;
+        listener.abort();
+        let processed = shared.processed.swap(0, Ordering::Relaxed);
+        let id = shared.id.0.clone();
+        let mut line = Line::new(shared.address.clone(), WRAP_UP);
+        let goodbye = line.with(|c| {
+            Box::pin(async move {
+                control::listens_no_more(c, &id).await?;
+                control::seen(c, &id, processed, true).await
+            })
+        });
+        if goodbye.await.is_err() {
+            tracing::debug!(runner = %shared.id.0, "the database was not told that the runner ends");
+        }
+        tracing::info!(runner = %shared.id.0, "runner {} has stopped", shared.id.0);
+        Ok(())
+    }
+}
+
+fn presence(shared: &Shared) -> Presence {
+    Presence {
+        runner_id: shared.id.0.clone(),
+        worker_id: shared.options.worker_id.clone(),
+        hostname: hostname(),
+        pid: i32::try_from(std::process::id()).unwrap_or_default(),
+        kinds: shared.kinds.keys().cloned().collect(),
+        concurrency: i32::try_from(shared.options.concurrency).unwrap_or(i32::MAX),
+    }
+}
+
+/// The machine's name; containers have one each.
+pub fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "unknown".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// A word that no other start has: a restarted process must not be taken for the one before.
+fn nonce() -> String {
+    let mut bytes = [0u8; 4];
+    // Without chance, the process id and the time tell starts apart.
+    if getrandom::fill(&mut bytes).is_err() {
+        let now = jiff::Timestamp::now().as_nanosecond();
+        bytes = u32::try_from(now & 0xffff_ffff).unwrap_or_default().to_be_bytes();
+    }
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

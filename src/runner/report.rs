@@ -1,0 +1,81 @@
+//! What a runner tells: log lines and metrics. Labels come from the kinds that it knows, so the number
+//! of series is bounded.
+
+use super::finish::Work;
+use crate::runs::control::Depth;
+use crate::runs::{Claimed, Ended, Outcome};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+
+const CLAIMED: &str = "ops_controller_runs_claimed_total";
+const WAITED: &str = "ops_controller_run_waited_seconds";
+const FINISHED: &str = "ops_controller_runs_finished_total";
+const TOOK: &str = "ops_controller_run_seconds";
+const RESCUED: &str = "ops_controller_runs_rescued_total";
+const LOST: &str = "ops_controller_run_leases_lost_total";
+const DUE: &str = "ops_controller_queue_due";
+const LATER: &str = "ops_controller_queue_later";
+const HELD: &str = "ops_controller_queue_held";
+const OLDEST: &str = "ops_controller_queue_oldest_seconds";
+
+/// Names and their meaning, for `/metrics`.
+pub fn describe() {
+    describe_counter!(CLAIMED, "runs claimed by this runner, by kind");
+    describe_histogram!(WAITED, Unit::Seconds, "from when a run was due to its claim");
+    describe_counter!(FINISHED, "attempts ended by this runner, by kind and the status that followed");
+    describe_histogram!(TOOK, Unit::Seconds, "from an attempt's claim to its end");
+    describe_counter!(RESCUED, "runs whose runner was not heard of in time, by the status that followed");
+    describe_counter!(LOST, "leases that this runner lost while it worked");
+    describe_gauge!(DUE, "runs queued and due, by kind");
+    describe_gauge!(LATER, "runs queued for later, by kind");
+    describe_gauge!(HELD, "runs claimed or running, by kind");
+    describe_gauge!(OLDEST, Unit::Seconds, "since when the oldest run that is due waits, by kind");
+    // Counted from the start, so that the first one shows as an increase.
+    counter!(LOST).increment(0);
+}
+
+pub fn claimed(runs: &[Claimed]) {
+    for run in runs {
+        counter!(CLAIMED, "kind" => run.kind.clone()).increment(1);
+        histogram!(WAITED, "kind" => run.kind.clone()).record(run.waited.as_secs_f64());
+    }
+}
+
+/// `status`: what the run is now, as the database says.
+pub fn ended(ended: &Ended, status: &str, work: &Work) {
+    counter!(FINISHED, "kind" => work.kind.clone(), "status" => status.to_owned()).increment(1);
+    histogram!(TOOK, "kind" => work.kind.clone()).record(work.took.as_secs_f64());
+    let (run, kind, seconds) = (&ended.run_id, &work.kind, work.took.as_secs_f64());
+    match &ended.outcome {
+        Outcome::Failed(error) | Outcome::Retry(error) if status == "queued" => {
+            tracing::warn!(%run, %kind, %error, "{kind} {run} failed after {seconds:.1} s, another attempt follows: {error}");
+        }
+        Outcome::Failed(error) | Outcome::Retry(error) => {
+            tracing::error!(%run, %kind, %error, "{kind} {run} {status} after {seconds:.1} s: {error}");
+        }
+        _ if work.had_phases => tracing::info!(%run, %kind, "{kind} {run} {status} after {seconds:.1} s"),
+        _ => tracing::debug!(%run, %kind, "{kind} {run} {status}"),
+    }
+}
+
+pub fn lost(run: &str, why: &str) {
+    counter!(LOST).increment(1);
+    tracing::warn!(%run, "the lease of {run} is lost: {why}");
+}
+
+pub fn rescued(runs: &[(String, String)]) {
+    for (run, status) in runs {
+        counter!(RESCUED, "status" => status.clone()).increment(1);
+        tracing::warn!(%run, %status, "rescued {run}, whose runner was not heard of in time: it is {status}");
+    }
+}
+
+pub fn depths(depths: &[Depth]) {
+    // Counts below 2^53: exact.
+    #[allow(clippy::cast_precision_loss)]
+    for depth in depths {
+        gauge!(DUE, "kind" => depth.kind.clone()).set(depth.due as f64);
+        gauge!(LATER, "kind" => depth.kind.clone()).set(depth.later as f64);
+        gauge!(HELD, "kind" => depth.kind.clone()).set(depth.held as f64);
+        gauge!(OLDEST, "kind" => depth.kind.clone()).set(depth.oldest_seconds);
+    }
+}
