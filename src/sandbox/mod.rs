@@ -4,6 +4,7 @@
 //! the base URL, so the sandbox, the tests and production run the same client code.
 
 pub mod calendar;
+mod connection;
 pub mod control;
 pub mod digitalocean;
 pub mod droplet;

@@ -13,13 +13,13 @@ mod objects;
 mod resolve;
 mod restart;
 mod trouble;
-mod wire;
 mod world;
 
 pub use graphql::FUTURE_STATUS;
 pub use trouble::Trouble;
 pub use world::{POSTGRES_IMAGE, RailwayRequest, RestartRequest};
 
+use crate::sandbox::connection::{Cut, CuttableListener};
 use crate::sandbox::faults::{Break, Faults};
 use crate::sandbox::postgres::Cluster;
 use crate::sandbox::webapp::{Webapp, seed};
@@ -27,7 +27,6 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use wire::Cut;
 use world::{Service, Variable, World};
 
 /// The simulated part of the schema; compared with the official one by a test.
@@ -90,7 +89,7 @@ impl Railway {
         let world = Arc::new(World::new(options, faults, cluster, webapp));
         let service = http::router(world.clone()).into_make_service_with_connect_info::<Cut>();
         let stop = world.stop.clone().cancelled_owned();
-        let server = axum::serve(wire::Listener(listener), service).with_graceful_shutdown(stop);
+        let server = axum::serve(CuttableListener(listener), service).with_graceful_shutdown(stop);
         world.tasks.spawn(async move { server.await });
         world.tasks.spawn(follow_faults(world.clone()));
         Ok(Railway { world, address })
