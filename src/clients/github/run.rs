@@ -75,8 +75,6 @@ pub struct Artifact {
     /// Its bytes are gone.
     pub expired: bool,
     pub created_at: Option<Timestamp>,
-    /// `sha256:…` of the archive, from newer servers.
-    pub digest: Option<String>,
 }
 
 /// A dispatch that was, or may have been, sent.

@@ -68,7 +68,6 @@ pub struct Artifact {
     size_in_bytes: u64,
     expired: bool,
     created_at: Option<Timestamp>,
-    digest: Option<String>,
 }
 
 impl Page for Runs {
@@ -124,7 +123,6 @@ impl Artifact {
             size: self.size_in_bytes,
             expired: self.expired,
             created_at: self.created_at,
-            digest: self.digest,
         }
     }
 }
