@@ -39,6 +39,9 @@ pub struct Options {
     pub missing_scopes: Vec<String>,
     pub extra_postgres_arguments: Vec<String>,
     pub project_token: bool,
+    /// How long the image of somebody's service is BUILDING, and then DEPLOYING.
+    pub app_build: Duration,
+    pub app_start: Duration,
     /// From a workflow's dispatch to its first step, and from there to its end.
     pub workflow_queue: Duration,
     pub workflow_time: Duration,
@@ -60,6 +63,8 @@ impl Default for Options {
             missing_scopes: Vec::new(),
             extra_postgres_arguments: Vec::new(),
             project_token: false,
+            app_build: Duration::from_secs(1),
+            app_start: Duration::from_secs(1),
             workflow_queue: Duration::from_secs(1),
             workflow_time: Duration::from_secs(2),
             ops_database: false,
@@ -75,6 +80,8 @@ impl Options {
             supervisor_boot: Duration::from_millis(200),
             webapp_boot: Duration::from_millis(50),
             postgres_restart: Duration::from_millis(100),
+            app_build: Duration::from_millis(50),
+            app_start: Duration::from_millis(50),
             workflow_queue: Duration::from_millis(50),
             workflow_time: Duration::from_millis(100),
             ..Options::default()
@@ -127,6 +134,8 @@ impl Sandbox {
         let railway_options = RailwayOptions {
             seed: options.seed,
             postgres_restart: options.postgres_restart,
+            app_build: options.app_build,
+            app_start: options.app_start,
             ..RailwayOptions::default()
         };
         let railway = Railway::start(railway_options, faults.clone(), postgres.clone(), webapp.clone()).await?;
