@@ -101,7 +101,8 @@ impl Http {
 
     /// Sends once. `what` names the call in logs and at the seam: `create droplet`, `list droplets`.
     pub async fn send(&self, what: &str, request: RequestBuilder) -> Result<Answer, ClientError> {
-        let (Reply { status, body, .. }, request_id) = self.receive(what, request).await?;
+        // On the heap: the futures of all callers would have to carry it.
+        let (Reply { status, body, .. }, request_id) = Box::pin(self.receive(what, request)).await?;
         if status.is_success() {
             return Ok(Answer { status, body, request_id });
         }
