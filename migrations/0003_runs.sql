@@ -1,0 +1,403 @@
+-- Runs: durable pieces of work, their attempts, phases, events and artifacts, and who works on them.
+--
+--   queued -> claimed -> running -> success | failed | cancelled
+--      ^         |          |
+--      +---------+----------+        retry, rescue, or handed back
+--
+-- What a status means is held by constraints, and what may follow on it by a trigger. No constraint
+-- depends on the present, so that a dump with leases that ran out can be restored.
+
+-- Ordered by time, so that new rows lie together and a list by id is a list by age.
+create function ops.new_run_id() returns text
+    language sql volatile
+    set search_path = ''
+as $$
+    -- A UUID of version 7: 48 bits of milliseconds, 12 bits of what is between them, and chance.
+    select 'run-' || encode(
+        overlay(
+            overlay(uuid_send(gen_random_uuid()) placing substring(int8send(at / 1000) from 3) from 1 for 6)
+            placing int2send((28672 + (at % 1000) * 4)::int2) from 7 for 2
+        ), 'hex')::uuid
+    from (select (extract(epoch from clock_timestamp()) * 1000000)::int8 as at) as clock
+$$;
+
+-- As domains, because they are then looked at when a value comes in, and not at every update of a row
+-- that holds one. (A document's shape is looked at once in the same way.)
+create domain ops.run_name as text collate "C"
+    constraint run_name_is_an_id check (value ~ '^run-[a-z0-9-]+$' and length(value) <= 100);
+create domain ops.kind_name as text
+    constraint kind_is_a_name check (value ~ '^[a-z][a-z0-9_]{0,62}$');
+create domain ops.json_object as jsonb
+    constraint document_is_an_object check (jsonb_typeof(value) = 'object')
+    -- What is larger is an artifact. Of 1 MiB or less when taken in, before any compression.
+    constraint document_is_small check (pg_column_size(value) <= 1048576);
+create domain ops.json_value as jsonb
+    constraint document_is_small check (pg_column_size(value) <= 1048576);
+
+create table ops.runs (
+    run_id              ops.run_name primary key default ops.new_run_id(),
+    -- In the order of queueing.
+    seq                 bigint      generated always as identity,
+    kind                ops.kind_name not null default 'build',
+    project_id          text        references ops.projects,
+    env_id              text,
+    git_sha             text,
+    git_ref             text,
+    status              text        not null default 'queued',
+    -- 1 is the most urgent.
+    priority            smallint    not null default 5,
+    -- Not before then.
+    run_at              timestamptz not null default now(),
+    -- Who has it, or had it last.
+    claimed_by          text,
+    -- Grows with each claim: what an earlier holder is told apart by.
+    lease_token         bigint      not null default 0,
+    lease_expires_at    timestamptz,
+    heartbeat_at        timestamptz,
+    -- Attempts begun, the present one included.
+    attempt             integer     not null default 0,
+    max_attempts        integer     not null default 3,
+    -- Before the next attempt: base * 2^(attempt - 1), at most max, and by chance down to half of it.
+    backoff_seconds     real        not null default 1,
+    backoff_max_seconds real        not null default 60,
+    -- Of all runs with the same key, one is under way.
+    concurrency_key     text,
+    -- Queued once, however often it is asked for.
+    idempotency_key     text,
+    last_phase          text,
+    checkpoint_at       timestamptz,
+    cancel_requested_at timestamptz,
+    input               ops.json_object not null default '{}',
+    output              ops.json_value,
+    metadata            ops.json_object not null default '{}',
+    -- Why it failed, or why its last attempt did.
+    error               text,
+    -- Why it is queued again; null: it is new, or somebody put it back by hand.
+    requeued_for        text,
+    queued_at           timestamptz not null default now(),
+    -- Of the present attempt, or of the last.
+    started_at          timestamptz,
+    finished_at         timestamptz,
+    created_at          timestamptz not null default now(),
+    updated_at          timestamptz not null default now(),
+
+    constraint runs_environment_of_project foreign key (project_id, env_id)
+        references ops.environments (project_id, env_id),
+    constraint runs_environment_has_project check (env_id is null or project_id is not null),
+    constraint runs_build_says_what        check (
+        kind <> 'build' or num_nulls(project_id, env_id, git_sha, git_ref) = 0
+    ),
+    constraint runs_status_is_known        check (
+        status in ('queued', 'claimed', 'running', 'success', 'failed', 'cancelled')
+    ),
+    constraint runs_priority_is_known      check (priority between 1 and 9),
+    constraint runs_attempts_count         check (attempt >= 0 and max_attempts between 1 and 100),
+    constraint runs_backoff_is_sane        check (
+        backoff_seconds between 0 and 86400 and backoff_max_seconds between backoff_seconds and 86400
+    ),
+    constraint runs_lease_counts           check (lease_token >= 0),
+    -- What is queued belongs to nobody, and has an attempt left.
+    constraint runs_queued_is_free         check (
+        status <> 'queued' or (claimed_by is null and started_at is null and attempt < max_attempts)
+    ),
+    -- What is under way belongs to somebody, until then.
+    constraint runs_held_is_leased         check (
+        (status in ('claimed', 'running')) = (lease_expires_at is not null)
+    ),
+    constraint runs_held_is_somebodys      check (
+        status not in ('claimed', 'running')
+        or (claimed_by is not null and started_at is not null and attempt between 1 and max_attempts and lease_token > 0)
+    ),
+    constraint runs_holder_is_named        check (claimed_by <> ''),
+    -- What has ended did so at some time.
+    constraint runs_ended_has_an_end       check (
+        (status in ('success', 'failed', 'cancelled')) = (finished_at is not null)
+    ),
+    constraint runs_failed_says_why        check (status <> 'failed' or error is not null),
+    constraint runs_keys_are_given         check (concurrency_key <> '' and idempotency_key <> ''),
+    constraint runs_requeued_for_a_reason  check (requeued_for in ('retry', 'lost', 'handed_back', 'asked'))
+)
+-- Every run is updated at least twice, and the queue's head is where the dead rows lie.
+with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05);
+
+-- The queue: one range for each kind and priority, so that neither a flood of another kind nor runs
+-- that are not due yet stand in a claim's way.
+create index runs_ready on ops.runs (kind, priority, run_at, seq) where status = 'queued';
+create index runs_leased on ops.runs (lease_expires_at) where status in ('claimed', 'running');
+create unique index runs_one_of_a_key on ops.runs (concurrency_key)
+    where status in ('claimed', 'running') and concurrency_key is not null;
+create unique index runs_queued_once on ops.runs (idempotency_key) where idempotency_key is not null;
+create index runs_of_a_project on ops.runs (project_id, env_id, queued_at) where project_id is not null;
+create index runs_dead on ops.runs (finished_at) where status = 'failed';
+
+comment on table ops.runs is 'durable pieces of work: who has each, until when, and how it ended';
+
+-- What has ended stays as it ended; only a dead run may be queued again. And who puts a run back by
+-- hand, as the documented statement for stuck runs does, need not know what else belongs to that.
+create function ops.run_changes_status() returns trigger
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    if old.status in ('success', 'failed', 'cancelled') and not (old.status <> 'success' and new.status = 'queued') then
+        raise exception 'Run % is finished: %', old.run_id, old.status using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    if old.status = 'queued' and new.status in ('running', 'success', 'failed') then
+        raise exception 'Run % was never claimed', old.run_id using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    if new.status = 'queued' then
+        new.claimed_by := null;
+        new.lease_expires_at := null;
+        new.heartbeat_at := null;
+        new.started_at := null;
+        new.finished_at := null;
+        new.cancel_requested_at := null;
+        -- Who puts it back wants it to be tried.
+        new.max_attempts := greatest(new.max_attempts, new.attempt + 1);
+    elsif new.status in ('success', 'failed', 'cancelled') then
+        new.lease_expires_at := null;
+        new.finished_at := coalesce(new.finished_at, now());
+    end if;
+    return new;
+end
+$$;
+
+create trigger run_changes_status
+    before update of status on ops.runs
+    for each row
+    -- The usual ways are spared the call.
+    when (old.status in ('success', 'failed', 'cancelled') or new.status = 'queued'
+          or (old.status = 'queued' and new.status <> 'claimed') or new.status = 'cancelled')
+    execute function ops.run_changes_status();
+
+-- Tries that did not end their run. The present try, and the last, stand in the run itself: most runs
+-- need one, and are not written twice. `ops.run_attempts` shows all of them.
+create table ops.earlier_attempts (
+    run_id      ops.run_name not null,
+    attempt     integer     not null,
+    runner_id   text        not null,
+    -- One for each claim.
+    lease_token bigint      not null,
+    started_at  timestamptz not null,
+    finished_at timestamptz not null,
+    -- retry: failed, and another followed. lost: its runner was not heard of in time. handed_back: its
+    -- runner went, through no fault of the run. reset: put back by hand. Else: how the run had ended,
+    -- until somebody queued it again.
+    outcome     text        not null,
+    error       text,
+
+    primary key (run_id, lease_token),
+    constraint earlier_attempts_outcome_is_known check (
+        outcome in ('retry', 'lost', 'handed_back', 'reset', 'failed', 'cancelled')
+    ),
+    constraint earlier_attempts_count check (attempt >= 1 and lease_token >= 1)
+);
+
+comment on table ops.earlier_attempts is 'tries that did not end their run; see the view run_attempts';
+
+create function ops.attempt_is_over() returns trigger
+    language plpgsql security definer
+    set search_path = ''
+as $$
+begin
+    insert into ops.earlier_attempts (run_id, attempt, runner_id, lease_token, started_at, finished_at, outcome, error)
+    values (
+        old.run_id, old.attempt, old.claimed_by, old.lease_token, old.started_at, coalesce(old.finished_at, now()),
+        case
+            when old.status in ('failed', 'cancelled') then old.status
+            when new.requeued_for in ('retry', 'lost', 'handed_back') then new.requeued_for
+            else 'reset'
+        end,
+        case when old.status = 'failed' then old.error when new.requeued_for in ('retry', 'lost') then new.error end
+    );
+    return null;
+end
+$$;
+
+create trigger attempt_is_over after update of status on ops.runs
+    for each row when (new.status = 'queued' and old.status <> 'queued' and old.claimed_by is not null)
+    execute function ops.attempt_is_over();
+
+create view ops.run_attempts with (security_invoker = true) as
+    select run_id, attempt, runner_id, lease_token, started_at, finished_at, outcome, error
+    from ops.earlier_attempts
+    union all
+    -- Null outcome: it is under way.
+    select run_id, attempt, claimed_by, lease_token, started_at, finished_at,
+           case when finished_at is not null then status end, case when finished_at is not null then error end
+    from ops.runs
+    where claimed_by is not null;
+
+comment on view ops.run_attempts is 'every try of a run: who, when, and how it ended';
+
+-- What happened in a run, in its own words.
+create table ops.run_events (
+    run_id     ops.run_name not null,
+    seq        bigint      generated always as identity,
+    level      text        not null,
+    message    text        not null,
+    payload    ops.json_object not null default '{}',
+    phase      text,
+    attempt    integer,
+    created_at timestamptz not null default now(),
+    -- Follows from seq, so that it needs no index of its own.
+    event_id   text        generated always as ('evt-' || lpad(to_hex(seq), 32, '0')::uuid::text) stored,
+
+    primary key (run_id, seq),
+    constraint run_events_level_is_known check (level in ('debug', 'info', 'warn', 'error'))
+);
+
+create index run_events_by_age on ops.run_events using brin (created_at);
+
+comment on table ops.run_events is 'what happened in a run, in its own words';
+
+-- History goes with its run. Not by foreign keys: each of their checks would look up and lock the run,
+-- which every writer of history has under its hands already; that cost a seventh of a drained queue.
+create function ops.history_goes_with_its_run() returns trigger
+    language plpgsql security definer
+    set search_path = ''
+as $$
+begin
+    delete from ops.run_events       h using gone where h.run_id = gone.run_id;
+    delete from ops.earlier_attempts h using gone where h.run_id = gone.run_id;
+    return null;
+end
+$$;
+
+create trigger history_goes_with_its_run after delete on ops.runs
+    referencing old table as gone
+    for each statement execute function ops.history_goes_with_its_run();
+
+-- A step of a run, and what it left behind: a run that is claimed again goes on after the last
+-- phase that succeeded.
+create table ops.run_phases (
+    run_id      ops.run_name not null references ops.runs on delete cascade,
+    name        text        not null,
+    ordinal     integer     not null,
+    status      text        not null,
+    -- Of the run, in which it was last begun.
+    attempt     integer     not null,
+    -- How often it was begun.
+    tries       integer     not null default 1,
+    output      ops.json_value,
+    error       text,
+    started_at  timestamptz not null default now(),
+    finished_at timestamptz,
+
+    primary key (run_id, name),
+    constraint run_phases_name_is_given     check (name <> '' and length(name) <= 64),
+    constraint run_phases_status_is_known   check (status in ('running', 'success', 'failed', 'cancelled', 'skipped')),
+    constraint run_phases_ended_has_an_end  check ((status = 'running') = (finished_at is null)),
+    constraint run_phases_count             check (ordinal >= 1 and attempt >= 1 and tries >= 1)
+);
+
+comment on table ops.run_phases is 'the checkpointed steps of a run';
+
+create table ops.artifacts (
+    artifact_id   text        primary key default 'art-' || gen_random_uuid(),
+    run_id        ops.run_name not null references ops.runs on delete cascade,
+    -- One of a run has one key: what is captured again replaces what was.
+    artifact_key  text        not null,
+    artifact_type text        not null,
+    -- Where it lies, as the store names it.
+    storage_path  text        not null,
+    -- sha256:<64 hexadecimal digits>
+    digest        text,
+    size_bytes    bigint,
+    content_type  text,
+    expires_at    timestamptz,
+    created_at    timestamptz not null default now(),
+    metadata      jsonb       not null default '{}',
+
+    constraint artifacts_one_of_a_key     unique (run_id, artifact_key),
+    constraint artifacts_key_is_given     check (artifact_key <> '' and storage_path <> ''),
+    constraint artifacts_type_is_known    check (
+        artifact_type in ('image', 'sbom', 'logs', 'evidence', 'manifest', 'backup', 'other')
+    ),
+    constraint artifacts_digest_is_sha256 check (digest ~ '^sha256:[0-9a-f]{64}$'),
+    constraint artifacts_size_counts      check (size_bytes >= 0)
+);
+
+create index artifacts_expiring on ops.artifacts (expires_at) where expires_at is not null;
+
+comment on table ops.artifacts is 'what runs left behind, and where it lies';
+
+-- Kinds that a person has stopped from being claimed. What is under way goes on.
+create table ops.paused_kinds (
+    kind      text        primary key,
+    paused_at timestamptz not null default now(),
+    paused_by text        not null,
+    reason    text
+);
+
+create table ops.runners (
+    runner_id   text        primary key,
+    -- What a person calls it; the id has a word more for each start.
+    worker_id   text        not null,
+    hostname    text        not null,
+    pid         integer     not null,
+    kinds       text[]      not null,
+    concurrency integer     not null,
+    version     text        not null,
+    started_at  timestamptz not null default now(),
+    last_seen   timestamptz not null default now(),
+    stopped_at  timestamptz,
+    -- Attempts that it brought to an end.
+    processed   bigint      not null default 0,
+    constraint runners_are_named check (runner_id <> '' and worker_id <> '')
+);
+
+comment on table ops.runners is 'who claims runs, and when it was last heard of';
+
+-- Runners that have nothing to do and listen. Only then is a notification worth its price: at commit
+-- it takes a lock that all of the server shares. Unlogged: after a crash nobody listens any more.
+create unlogged table ops.idle_runners (
+    runner_id text        primary key,
+    since     timestamptz not null default now()
+);
+
+-- Things outside that are ours: the row is written before the call that makes the thing, so that
+-- what a lost answer left behind is found by its name.
+create table ops.resources (
+    resource_id bigint      generated always as identity primary key,
+    provider    text        not null,
+    type        text        not null,
+    -- By which it is found again.
+    name        text        not null,
+    -- Known once the provider has answered.
+    external_id text,
+    run_id      ops.run_name references ops.runs on delete set null,
+    status      text        not null default 'intended',
+    desired     jsonb       not null default '{}',
+    observed    jsonb       not null default '{}',
+    created_at  timestamptz not null default now(),
+    updated_at  timestamptz not null default now(),
+    deleted_at  timestamptz,
+
+    constraint resources_status_is_known   check (status in ('intended', 'live', 'failed', 'deleting', 'deleted')),
+    constraint resources_deleted_has_a_time check ((status = 'deleted') = (deleted_at is not null)),
+    constraint resources_live_is_identified check (status <> 'live' or external_id is not null),
+    constraint resources_are_named          check (provider <> '' and type <> '' and name <> '')
+);
+
+create unique index resources_once on ops.resources (provider, type, external_id) where external_id is not null;
+create unique index resources_one_of_a_name on ops.resources (provider, type, name)
+    where status in ('intended', 'live', 'deleting');
+create index resources_of_a_run on ops.resources (run_id) where run_id is not null;
+
+comment on table ops.resources is 'things at providers that are ours, from the intent on';
+
+create table ops.audit_log (
+    id         bigint      generated always as identity primary key,
+    at         timestamptz not null default now(),
+    actor      text        not null,
+    -- 'run.cancelled', 'token.created', ...
+    action     text        not null,
+    subject    text,
+    details    jsonb       not null default '{}',
+    constraint audit_log_says_who check (actor <> '' and action <> '')
+);
+
+create index audit_log_by_time on ops.audit_log (at);
+
+comment on table ops.audit_log is 'what people and programs did that others may ask about';
