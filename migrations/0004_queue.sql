@@ -177,7 +177,8 @@ begin
                 when t.outcome = 'retry' then now() + ops.backoff(r.attempt, r.backoff_seconds, r.backoff_max_seconds)
                 else r.run_at
             end,
-            output = coalesce(t.output, r.output), error = t.error,
+            output = coalesce(t.output, r.output),
+            error = case when t.outcome = 'cancelled' then coalesce(t.error, r.error) else t.error end,
             lease_expires_at = null, finished_at = now(), updated_at = now()
         from told t
         where r.run_id = t.run_id and r.lease_token = t.lease_token and r.status in ('claimed', 'running')

@@ -110,7 +110,8 @@ as $$
     from ops.claim_runs(p_worker_id, '{build}', 1, ops.external_lease()) as c
 $$;
 
--- Whether who asks speaks for the run's holder. A worker with a token of a user claimed it in that name.
+-- Whether who asks is the run's holder: every runner speaks for any, a person for what was claimed in
+-- their own name.
 create function ops.is_holder(p_claimed_by text) returns boolean
     language sql stable security definer
     set search_path = ''
@@ -154,7 +155,8 @@ begin
         raise exception 'Invalid log level: %', p_level;
     end if;
     if run.status in ('success', 'failed', 'cancelled') then
-        raise exception 'Run % is finished: %', p_run_id, run.status using errcode = 'invalid_parameter_value';
+        raise exception 'Run % is finished: %', p_run_id, run.status
+            using errcode = 'object_not_in_prerequisite_state';
     end if;
     -- A bystander's words do not keep a dead worker's claim alive.
     if run.status in ('claimed', 'running') and ops.is_holder(run.claimed_by) then
@@ -185,9 +187,11 @@ begin
     if run.status = p_status then
         return true;
     elsif run.status in ('success', 'failed', 'cancelled') then
-        raise exception 'Run % is finished: %', p_run_id, run.status using errcode = 'invalid_parameter_value';
+        raise exception 'Run % is finished: %', p_run_id, run.status
+            using errcode = 'object_not_in_prerequisite_state';
     elsif run.status = 'queued' and p_status <> 'cancelled' then
-        raise exception 'Run % is queued: it must be claimed first', p_run_id using errcode = 'invalid_parameter_value';
+        raise exception 'Run % is queued: it must be claimed first', p_run_id
+            using errcode = 'object_not_in_prerequisite_state';
     end if;
     update ops.runs r
     set status = p_status, finished_at = now(), updated_at = now(), lease_expires_at = null,
@@ -215,7 +219,7 @@ declare
 begin
     if run.status not in ('claimed', 'running') then
         raise exception 'Run % is %: it must be claimed first', p_run_id, run.status
-            using errcode = 'invalid_parameter_value';
+            using errcode = 'object_not_in_prerequisite_state';
     elsif run.claimed_by is distinct from p_worker_id then
         raise exception 'Run % is claimed by %', p_run_id, run.claimed_by
             using errcode = 'object_not_in_prerequisite_state';
@@ -313,7 +317,8 @@ declare
     gone integer;
 begin
     if retention_days is null or retention_days < 0 then
-        raise exception 'retention_days must not be negative: %', retention_days using errcode = 'invalid_parameter_value';
+        raise exception 'retention_days must not be negative: %', retention_days
+            using errcode = 'invalid_parameter_value';
     end if;
     delete from ops.run_events e
     using ops.runs r

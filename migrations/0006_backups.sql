@@ -3,15 +3,17 @@
 -- A backup and a restore are each a row and a run: the row says what is wanted and what came of it, the
 -- run does it. Who begins and ends one gives the token of the run's claim, as everywhere.
 
--- Whether a status may follow on another; the trigger's arguments are all that may: 'pending>running', ...
+-- Whether a status may follow on another. The trigger's arguments: the column of the id, then all steps
+-- that may be taken: 'pending>running', ...
 create function ops.status_follows() returns trigger
     language plpgsql
     set search_path = ''
 as $$
 begin
     if not (old.status || '>' || new.status) = any (tg_argv) then
-        raise exception '% % is %, and cannot become %', tg_table_name, to_jsonb(old) ->> (tg_argv[0]), old.status, new.status
-            using errcode = 'invalid_parameter_value';
+        raise exception '% % is %, and cannot become %',
+            tg_table_name, to_jsonb(old) ->> (tg_argv[0]), old.status, new.status
+            using errcode = 'object_not_in_prerequisite_state';
     end if;
     return new;
 end
@@ -52,7 +54,9 @@ create table ops.backups (
     constraint backups_size_counts      check (size_bytes > 0),
     constraint backups_digest_is_sha256 check (digest ~ '^sha256:[0-9a-f]{64}$'),
     constraint backups_began            check (status not in ('running', 'success') or started_at is not null),
-    constraint backups_ended_has_an_end check ((status in ('success', 'failed', 'cancelled')) = (finished_at is not null)),
+    constraint backups_ended_has_an_end check (
+        (status in ('success', 'failed', 'cancelled')) = (finished_at is not null)
+    ),
     constraint backups_failed_says_why  check (status <> 'failed' or error is not null)
 );
 
@@ -103,7 +107,9 @@ create table ops.restores (
     ),
     constraint restores_are_asked_for    check (requested_by <> ''),
     constraint restores_began            check (status not in ('running', 'success') or started_at is not null),
-    constraint restores_ended_has_an_end check ((status in ('success', 'failed', 'cancelled')) = (finished_at is not null)),
+    constraint restores_ended_has_an_end check (
+        (status in ('success', 'failed', 'cancelled')) = (finished_at is not null)
+    ),
     constraint restores_failed_says_why  check (status <> 'failed' or error is not null)
 );
 
@@ -296,7 +302,7 @@ begin
     elsif backup.status in ('failed', 'cancelled') or backup.expires_at <= now() then
         raise exception 'Backup % cannot be restored: it %', p_backup_id,
             case when backup.expires_at <= now() then 'has expired' else 'was not made: ' || backup.status end
-            using errcode = 'invalid_parameter_value';
+            using errcode = 'object_not_in_prerequisite_state';
     end if;
     insert into ops.restores (backup_id, target_env_id, status, requested_by, metadata)
     values (p_backup_id, p_target_env_id, case env.env_type when 'prod' then 'pending' else 'approved' end,
@@ -331,15 +337,17 @@ declare
 begin
     select a.* into approval from ops.approvals a where a.approval_id = p_approval_id for update;
     if approval.approval_id is null or not ops.may(approval.project_id, 'approval:read') then
-        raise exception 'Approval % does not exist', p_approval_id;
+        raise exception 'Approval % does not exist', p_approval_id using errcode = 'no_data_found';
     end if;
     perform ops.require(approval.project_id, 'approval:decide');
     if p_approve is null or coalesce(btrim(p_decided_by), '') = '' then
-        raise exception 'approval %: say who decides, and what', p_approval_id using errcode = 'invalid_parameter_value';
+        raise exception 'approval %: say who decides, and what', p_approval_id
+            using errcode = 'invalid_parameter_value';
     elsif not ops.is_trusted() and p_decided_by is distinct from ops.current_user_id() then
         raise exception 'permission denied: p_decided_by must be the caller' using errcode = 'insufficient_privilege';
     elsif p_approve and lower(btrim(p_decided_by)) = lower(btrim(approval.requested_by)) then
-        raise exception 'approval % was asked for by %: a second person must give it', p_approval_id, approval.requested_by
+        raise exception 'approval % was asked for by %: a second person must give it',
+            p_approval_id, approval.requested_by
             using errcode = 'insufficient_privilege';
     elsif approval.status in ('expired', decision) then
         return approval.status;
@@ -349,7 +357,7 @@ begin
         select from ops.restores s where s.restore_id = approval.resource_id and s.status not in ('pending', 'approved')
     ) then
         raise exception 'approval % cannot be taken back: restore % has begun', p_approval_id, approval.resource_id
-            using errcode = 'invalid_parameter_value';
+            using errcode = 'object_not_in_prerequisite_state';
     end if;
     update ops.approvals a
     set status = decision, reason = coalesce(p_reason, a.reason),
@@ -402,7 +410,7 @@ declare
 begin
     select b.* into backup from ops.backups b where b.backup_id = p_backup_id;
     if backup.backup_id is null then
-        raise exception 'Backup % does not exist', p_backup_id;
+        raise exception 'Backup % does not exist', p_backup_id using errcode = 'no_data_found';
     elsif not ops.holds_run(backup.run_id, p_lease_token) then
         return false;
     end if;
@@ -424,7 +432,7 @@ declare
 begin
     select b.* into backup from ops.backups b where b.backup_id = p_backup_id;
     if backup.backup_id is null then
-        raise exception 'Backup % does not exist', p_backup_id;
+        raise exception 'Backup % does not exist', p_backup_id using errcode = 'no_data_found';
     elsif not ops.holds_run(backup.run_id, p_lease_token) then
         return false;
     end if;
@@ -434,7 +442,7 @@ begin
         return true;
     elsif backup.status = 'success' then
         raise exception 'Backup % lies at % already, with another digest or path', p_backup_id, backup.db_dump_path
-            using errcode = 'invalid_parameter_value';
+            using errcode = 'object_not_in_prerequisite_state';
     end if;
     update ops.backups b
     set status = 'success', db_dump_path = p_path, size_bytes = p_size_bytes, digest = p_digest, finished_at = now()
@@ -461,7 +469,7 @@ begin
     order by a.requested_at desc limit 1 for share;
     select s.* into restore from ops.restores s where s.restore_id = p_restore_id;
     if restore.restore_id is null then
-        raise exception 'Restore % does not exist', p_restore_id;
+        raise exception 'Restore % does not exist', p_restore_id using errcode = 'no_data_found';
     elsif not ops.holds_run(restore.run_id, p_lease_token) then
         return false;
     end if;
@@ -480,7 +488,8 @@ begin
     elsif backup.expires_at <= now() then
         raise exception 'Backup % has expired', backup.backup_id using errcode = 'object_not_in_prerequisite_state';
     end if;
-    update ops.restores s set status = 'running', error = null, started_at = now(), finished_at = null, updated_at = now()
+    update ops.restores s
+    set status = 'running', error = null, started_at = now(), finished_at = null, updated_at = now()
     where s.restore_id = p_restore_id;
     return true;
 end
@@ -495,7 +504,7 @@ declare
 begin
     select s.* into restore from ops.restores s where s.restore_id = p_restore_id;
     if restore.restore_id is null then
-        raise exception 'Restore % does not exist', p_restore_id;
+        raise exception 'Restore % does not exist', p_restore_id using errcode = 'no_data_found';
     elsif not ops.holds_run(restore.run_id, p_lease_token) then
         return false;
     end if;

@@ -123,7 +123,8 @@ begin
             if thing.relkind in ('r', 'p') and thing.relname <> '_sqlx_migrations' and not exists (
                 select from pg_catalog.pg_policy p where p.polrelid = thing.name::oid and p.polname = 'runners_do'
             ) then
-                execute format('create policy runners_do on %s to ops_runner using (true) with check (true)', thing.name);
+                execute format('create policy runners_do on %s to ops_runner using (true) with check (true)',
+                    thing.name);
             end if;
         end if;
     end loop;
