@@ -1,12 +1,15 @@
 -- The queue: how runs are queued, claimed, kept, ended and rescued. Each step is one short
 -- transaction; all times are the database's; who comes with an old lease token changes nothing.
 --
--- Functions that take arrays are planned once, without looking at the arguments: a planner that sees
--- many ids would rather read the whole table.
+-- Functions that take arrays are planned once, without looking at the arguments or believing in the
+-- size of a table that was empty a minute ago: each row is looked up by its id. And nothing of it is
+-- compiled first, which takes longer than the work.
+--
+-- What is held is told by its lease here (a constraint makes that the same as by its status): by its
+-- status, it would be looked for among all that are held.
 
 create function ops.queue_wakes() returns trigger
     language plpgsql
-    set search_path = ''
 as $$
 begin
     -- Nobody listens: whoever works looks by itself.
@@ -53,16 +56,16 @@ begin
             raise exception 'idempotency key % was used for another run: %', p_idempotency_key, there.run_id
                 using errcode = 'unique_violation';
         end if;
-        return query select there.run_id::text, there.status, there.queued_at, false;
+        return query select there.run_id::text, there.status::text, there.queued_at, false;
         return;
     end if;
     insert into ops.run_events (run_id, level, message, payload) values (made.run_id, 'info', 'Run queued', p_event);
-    return query select made.run_id::text, made.status, made.queued_at, true;
+    return query select made.run_id::text, made.status::text, made.queued_at, true;
 end
 $$;
 
--- Takes up to `p_limit` runs of these kinds, the most urgent and oldest first; nothing when there is
--- nothing to do. Of runs with the same concurrency key it takes one, and none while one is under way.
+-- Takes up to `p_limit` runs of these kinds, the most urgent first, of a kind the oldest first, and of
+-- equally urgent kinds those that are named first; nothing when there is nothing to do. Of runs with the same concurrency key it takes one, and none while one is under way.
 create function ops.claim_runs(p_runner_id text, p_kinds text[], p_limit integer, p_lease interval)
 returns table (
     run_id text, kind text, project_id text, env_id text, git_sha text, git_ref text, priority smallint,
@@ -72,18 +75,21 @@ returns table (
     language plpgsql
     set search_path = ''
     set plan_cache_mode = force_generic_plan
+    set jit = off
+    set enable_seqscan = off
+    set enable_hashjoin = off
+    set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
-    -- In another order each time: of equally urgent kinds, none stands behind another for good.
-    kinds   text[] := array(
-        select k from unnest(p_kinds) as k where not exists (select from ops.paused_kinds p where p.kind = k)
-        order by random()
-    );
+    kinds   text[] := p_kinds;
     payload jsonb := jsonb_build_object('worker_id', p_runner_id);
     chosen  text[];
     keyed   boolean;
 begin
+    if exists (select from ops.paused_kinds) then
+        kinds := array(select k from unnest(p_kinds) as k where not exists (select from ops.paused_kinds p where p.kind = k));
+    end if;
     -- One probe of the index for each priority and kind: an urgent flood that is not due yet, or one
     -- of another kind, is never walked through. As an array, so that the limit is no guess to the
     -- planner, who would otherwise read the whole table.
@@ -137,8 +143,8 @@ begin
             lease_expires_at = now() + p_lease, heartbeat_at = now(), started_at = now(), updated_at = now(),
             requeued_for = null
         where r.run_id = any(chosen)
-        returning r.run_id::text, r.kind::text, r.project_id, r.env_id, r.git_sha, r.git_ref, r.priority, r.attempt,
-                  r.max_attempts, r.lease_token, r.input::jsonb, r.metadata::jsonb, r.queued_at, extract(epoch from now() - r.run_at)::double precision, r.last_phase is not null
+        returning r.run_id::text, r.kind::text, r.project_id, r.env_id, r.git_sha, r.git_ref, r.priority::smallint,
+                  r.attempt::integer, r.max_attempts::integer, r.lease_token, r.input::jsonb, r.metadata::jsonb, r.queued_at, extract(epoch from now() - r.run_at)::double precision, r.last_phase is not null
     ), told as (
         insert into ops.run_events (run_id, level, message, payload, attempt)
         select c.run_id, 'info', 'Run claimed by worker', payload, c.attempt from claimed c
@@ -157,6 +163,10 @@ returns table (run_id text, status text)
     language plpgsql
     set search_path = ''
     set plan_cache_mode = force_generic_plan
+    set jit = off
+    set enable_seqscan = off
+    set enable_hashjoin = off
+    set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 begin
@@ -181,8 +191,8 @@ begin
             error = case when t.outcome = 'cancelled' then coalesce(t.error, r.error) else t.error end,
             lease_expires_at = null, finished_at = now(), updated_at = now()
         from told t
-        where r.run_id = t.run_id and r.lease_token = t.lease_token and r.status in ('claimed', 'running')
-        returning r.run_id::text, r.status, r.attempt, r.run_at, t.error
+        where r.run_id = t.run_id and r.lease_token = t.lease_token and r.lease_expires_at is not null
+        returning r.run_id::text, r.status::text, r.attempt::integer, r.run_at, t.error
     ), said as (
         insert into ops.run_events (run_id, level, message, payload, attempt)
         select e.run_id,
@@ -201,14 +211,23 @@ $$;
 -- Keeps leases, and says what became of each run: what is not returned is no longer the caller's.
 create function ops.renew_runs(p_run_ids text[], p_lease_tokens bigint[], p_lease interval)
 returns table (run_id text, cancel_requested boolean)
-    language sql
+    language plpgsql
     set search_path = ''
+    set plan_cache_mode = force_generic_plan
+    set jit = off
+    set enable_seqscan = off
+    set enable_hashjoin = off
+    set enable_mergejoin = off
 as $$
+#variable_conflict use_column
+begin
+    return query
     update ops.runs r
     set lease_expires_at = now() + p_lease, heartbeat_at = now()
     from unnest(p_run_ids, p_lease_tokens) as t (run_id, lease_token)
-    where r.run_id = t.run_id and r.lease_token = t.lease_token and r.status in ('claimed', 'running')
-    returning r.run_id::text, r.cancel_requested_at is not null
+    where r.run_id = t.run_id and r.lease_token = t.lease_token and r.lease_expires_at is not null
+    returning r.run_id::text, r.cancel_requested_at is not null;
+end
 $$;
 
 -- Gives runs back that were not brought to an end through no fault of theirs: the attempt is not spent.
@@ -217,6 +236,10 @@ returns table (run_id text, status text)
     language plpgsql
     set search_path = ''
     set plan_cache_mode = force_generic_plan
+    set jit = off
+    set enable_seqscan = off
+    set enable_hashjoin = off
+    set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 begin
@@ -224,7 +247,7 @@ begin
     with held as (
         select r.run_id, r.claimed_by, r.attempt
         from unnest(p_run_ids, p_lease_tokens) as t (run_id, lease_token)
-        join ops.runs r on r.run_id = t.run_id and r.lease_token = t.lease_token and r.status in ('claimed', 'running')
+        join ops.runs r on r.run_id = t.run_id and r.lease_token = t.lease_token and r.lease_expires_at is not null
         for update of r
     ), given as (
         update ops.runs r
@@ -240,7 +263,7 @@ begin
                jsonb_build_object('worker_id', h.claimed_by), h.attempt
         from given g join held h using (run_id)
     )
-    select g.run_id::text, g.status from given g;
+    select g.run_id::text, g.status::text from given g;
 end
 $$;
 
@@ -250,6 +273,10 @@ returns table (run_id text, status text)
     language plpgsql
     set search_path = ''
     set plan_cache_mode = force_generic_plan
+    set jit = off
+    set enable_seqscan = off
+    set enable_hashjoin = off
+    set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
@@ -283,17 +310,14 @@ begin
                jsonb_build_object('worker_id', h.claimed_by, 'status', f.status), h.attempt
         from freed f join held h using (run_id)
     )
-    select f.run_id::text, f.status from freed f;
+    select f.run_id::text, f.status::text from freed f;
 end
 $$;
 
 -- min(base * 2^(attempt - 1), max), by chance down to half of it.
 create function ops.backoff(p_attempt integer, p_base real, p_max real) returns interval
     language sql volatile
-    set search_path = ''
-as $$
-    select make_interval(secs => least(p_base * power(2, least(p_attempt, 30) - 1), p_max) * (0.5 + random() / 2))
-$$;
+    return make_interval(secs => least(p_base * power(2, least(p_attempt, 30) - 1), p_max) * (0.5 + random() / 2));
 
 -- A queued run is cancelled at once; one that is under way is told, and ends when its runner has heard.
 create function ops.cancel_run(p_run_id text, p_actor text, p_reason text default null) returns text
@@ -392,7 +416,7 @@ declare
 begin
     update ops.runs r
     set status = 'running', last_phase = p_name, updated_at = now()
-    where r.run_id = p_run_id and r.lease_token = p_lease_token and r.status in ('claimed', 'running')
+    where r.run_id = p_run_id and r.lease_token = p_lease_token and r.lease_expires_at is not null
     returning r.* into run;
     if run.run_id is null then
         return false;
@@ -421,7 +445,7 @@ declare
 begin
     update ops.runs r
     set checkpoint_at = case when p_status = 'success' then now() else r.checkpoint_at end, updated_at = now()
-    where r.run_id = p_run_id and r.lease_token = p_lease_token and r.status in ('claimed', 'running')
+    where r.run_id = p_run_id and r.lease_token = p_lease_token and r.lease_expires_at is not null
     returning r.* into run;
     if run.run_id is null then
         return false;
@@ -451,6 +475,6 @@ as $$
     insert into ops.run_events (run_id, level, message, payload, phase, attempt)
     select r.run_id, p_level, p_message, p_payload, p_phase, r.attempt
     from ops.runs r
-    where r.run_id = p_run_id and r.lease_token = p_lease_token and r.status in ('claimed', 'running')
+    where r.run_id = p_run_id and r.lease_token = p_lease_token and r.lease_expires_at is not null
     returning event_id
 $$;

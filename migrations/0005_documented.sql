@@ -288,8 +288,9 @@ returns table (
     language sql stable security definer
     set search_path = ''
 as $$
-    select r.run_id::text, r.kind::text, r.project_id, r.env_id, r.priority, r.run_at, r.queued_at, r.attempt,
-           exists (select from ops.paused_kinds p where p.kind = r.kind)
+    select r.run_id::text, r.kind::text, r.project_id, r.env_id, r.priority::smallint, r.run_at, r.queued_at,
+           r.attempt::integer,
+           r.kind::text in (select p.kind from ops.paused_kinds p)
     from ops.runs r
     where r.status = 'queued'
       and ((select ops.is_trusted()) or r.project_id in (select ops.permitted_projects('run:read')))
@@ -297,7 +298,7 @@ as $$
 $$;
 
 create view ops.run_logs with (security_invoker = true) as
-    select event_id as log_id, run_id, created_at as "timestamp", level, message, payload as metadata
+    select event_id as log_id, run_id, created_at as "timestamp", level::text, message, payload as metadata
     from ops.run_events;
 
 create view ops.run_artifacts with (security_invoker = true) as
@@ -331,7 +332,7 @@ $$;
 
 -- What consoles list, newest first: each of those whom the caller may see.
 
-create function public.list_projects()
+create function ops.list_projects()
 returns table (
     project_id text, name text, repo_slug text, odoo_version text, created_at timestamptz, updated_at timestamptz,
     metadata jsonb
@@ -345,7 +346,7 @@ as $$
     order by p.created_at desc, p.project_id
 $$;
 
-create function public.list_environments(p_project_id text default null)
+create function ops.list_environments(p_project_id text default null)
 returns table (
     env_id text, project_id text, env_type text, branch_pattern text, db_name text, config jsonb,
     created_at timestamptz, updated_at timestamptz
@@ -361,7 +362,7 @@ as $$
 $$;
 
 -- Runs of projects. Of each environment the newest are read by their index, however many there are.
-create function public.list_runs(p_project_id text default null, p_limit integer default 50)
+create function ops.list_runs(p_project_id text default null, p_limit integer default 50)
 returns table (
     run_id text, project_id text, env_id text, git_sha text, git_ref text, status text, claimed_by text,
     queued_at timestamptz, started_at timestamptz, finished_at timestamptz, created_at timestamptz,
@@ -375,8 +376,8 @@ declare
     most integer := greatest(coalesce(p_limit, 50), 0);
 begin
     return query
-    select r.run_id::text, r.project_id, r.env_id, r.git_sha, r.git_ref, r.status, r.claimed_by, r.queued_at,
-           r.started_at, r.finished_at, r.created_at, r.updated_at, r.metadata::jsonb
+    select r.run_id::text, r.project_id, r.env_id, r.git_sha, r.git_ref, r.status::text, r.claimed_by::text,
+           r.queued_at, r.started_at, r.finished_at, r.created_at, r.updated_at, r.metadata::jsonb
     from ops.projects p
     cross join lateral (
         (select n.* from ops.runs n
@@ -393,5 +394,24 @@ begin
       and ((select ops.is_trusted()) or p.project_id in (select ops.permitted_projects('run:read')))
     order by r.queued_at desc, r.seq desc
     limit most;
+end
+$$;
+
+-- They belong in `public`, where consoles look for them. Who may make nothing there, or finds one of the
+-- same name, keeps them here: a missing name must not stand in the way of the queue.
+do $$
+declare
+    list text;
+begin
+    foreach list in array array['list_projects()', 'list_environments(text)', 'list_runs(text, integer)'] loop
+        if to_regprocedure('public.' || list) is not null then
+            raise notice 'public has a function of this name: ops.% stays where it is', list;
+        elsif not has_schema_privilege('public', 'create') then
+            raise notice 'grant create on schema public to %, then: alter function ops.% set schema public',
+                current_user, list;
+        else
+            execute format('alter function ops.%s set schema public', list);
+        end if;
+    end loop;
 end
 $$;

@@ -9,7 +9,8 @@
 -- by these migrations: `grant ops_member to authenticated; grant ops_runner to service_role;`
 --
 -- Roles belong to the whole server. Where ours may not be made (CREATEROLE is missing), all else is, and
--- is closed; once somebody has made them, `select ops.apply_access()` grants what is theirs.
+-- is closed; once somebody has made them, `select ops.apply_access()` grants what is theirs. A dump names
+-- them, so on another server they are made before it is restored.
 
 do $$
 declare
@@ -89,8 +90,8 @@ create policy auditors_see on ops.audit_log for select
 alter table ops._sqlx_migrations enable row level security;
 create policy who_may_ask_sees on ops._sqlx_migrations for select using (true);
 
--- A person who queues a run by hand wakes idle runners, whom only runners may see.
-alter function ops.queue_wakes() security definer;
+-- Who queues a run by hand wakes the idle runners, as every insert does.
+create policy who_may_ask_sees on ops.idle_runners for select using (true);
 
 -- Closes everything in `ops` to everybody, and opens to our roles what is theirs. Can be repeated. As
 -- privileges of functions are granted to everybody where nothing else is said, and default privileges
@@ -102,6 +103,11 @@ as $$
 declare
     has_runner boolean := to_regrole('ops_runner') is not null;
     has_member boolean := to_regrole('ops_member') is not null;
+    -- Of `public`, unless they had to stay here.
+    lists      oid[] := array(
+        select coalesce(to_regprocedure('ops.' || list), to_regprocedure('public.' || list))::oid
+        from unnest(array['list_projects()', 'list_environments(text)', 'list_runs(text, integer)']) as list
+    );
     thing      record;
 begin
     for thing in
@@ -130,18 +136,18 @@ begin
     end loop;
 
     for thing in
-        select p.oid::regprocedure as name, p.pronamespace = 'ops'::regnamespace as is_ours
+        select p.oid::regprocedure as name, p.oid = any (lists) as is_list
         from pg_catalog.pg_proc p
-        where pg_has_role(p.proowner, 'usage')
-          and (p.pronamespace = 'ops'::regnamespace
-               or p.oid in ('public.list_projects()'::regprocedure, 'public.list_environments(text)'::regprocedure,
-                            'public.list_runs(text, integer)'::regprocedure))
+        where pg_has_role(p.proowner, 'usage') and (p.pronamespace = 'ops'::regnamespace or p.oid = any (lists))
     loop
         execute format('revoke all on function %s from public', thing.name);
         if has_runner then
             execute format('grant execute on function %s to ops_runner', thing.name);
         end if;
-        if not thing.is_ours then
+        if thing.is_list then
+            if has_member then
+                execute format('grant execute on function %s to ops_member', thing.name);
+            end if;
             -- The roles of a Supabase, whose own default privileges open what lies in `public`.
             if to_regrole('anon') is not null then
                 execute format('revoke all on function %s from anon', thing.name);
@@ -164,11 +170,12 @@ begin
             ops.earlier_attempts, ops.run_attempts, ops.run_phases, ops.artifacts, ops.run_logs, ops.run_artifacts,
             ops.backups, ops.restores, ops.approvals, ops.audit_log to ops_member;
         -- Columns that say nothing of leases, kinds and inputs: those are the queue's.
+        grant select on ops.idle_runners to ops_member;
         grant insert (run_id, project_id, env_id, git_sha, git_ref, status, metadata, idempotency_key),
             update (status, claimed_by, metadata, error) on ops.runs to ops_member;
         grant insert (run_id, level, message, payload) on ops.run_events to ops_member;
         grant execute on function
-            ops.new_run_id(), ops.current_user_id(), ops.permitted_projects(text),
+            ops.new_run_id(), ops.run_is_sound, ops.current_user_id(), ops.permitted_projects(text),
             ops.queue_run(text, text, text, text, jsonb, text),
             ops.append_event(text, text, text, jsonb, bigint), ops.finish_run(text, text, jsonb, bigint),
             ops.start_workflow_run(text, text), ops.complete_workflow_run(text, integer, text),
@@ -176,8 +183,7 @@ begin
             ops.add_run_artifact(text, text, text, text, text, bigint, timestamptz, text, jsonb),
             ops.list_queued_runs(),
             ops.create_backup(text, text, text, jsonb), ops.restore_backup(text, text, text, jsonb),
-            ops.decide_approval(text, text, boolean, text),
-            public.list_projects(), public.list_environments(text), public.list_runs(text, integer) to ops_member;
+            ops.decide_approval(text, text, boolean, text) to ops_member;
     end if;
 end
 $$;

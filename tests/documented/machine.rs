@@ -62,14 +62,14 @@ async fn each_step_that_is_not_in_the_state_machine_is_refused() {
 async fn rows_that_contradict_themselves_are_refused_by_name() {
     let mut db = Db::new().await;
     for (column, value, constraint) in [
-        ("status", "'done'", "runs_status_is_known"),
-        ("claimed_by", "'w1'", "runs_queued_is_free"),
-        ("started_at", "now()", "runs_queued_is_free"),
-        ("attempt", "3", "runs_queued_is_free"),
-        ("lease_expires_at", "now()", "runs_held_is_leased"),
-        ("finished_at", "now()", "runs_ended_has_an_end"),
-        ("priority", "10", "runs_priority_is_known"),
-        ("lease_token", "-1", "runs_lease_counts"),
+        ("status", "'done'", "status_is_known"),
+        ("claimed_by", "'w1'", "runs_state_is_sound"),
+        ("started_at", "now()", "runs_state_is_sound"),
+        ("attempt", "3", "runs_state_is_sound"),
+        ("lease_expires_at", "now()", "runs_state_is_sound"),
+        ("finished_at", "now()", "runs_state_is_sound"),
+        ("priority", "10", "priority_is_1_to_9"),
+        ("max_attempts", "0", "attempts_are_1_to_100"),
         ("git_sha", "null", "runs_build_says_what"),
         ("project_id", "'bank'", "runs_environment_of_project"),
         ("kind", "'No Name'", "kind_is_a_name"),
@@ -83,11 +83,11 @@ async fn rows_that_contradict_themselves_are_refused_by_name() {
     db.ask("delete from ops.runs").await;
     let run = db.claimed().await;
     for (change, constraint) in [
-        ("claimed_by = null", "runs_held_is_somebodys"),
-        ("claimed_by = ''", "runs_holder_is_named"),
-        ("lease_expires_at = null", "runs_held_is_leased"),
-        ("lease_token = 0", "runs_held_is_somebodys"),
-        ("attempt = 4", "runs_held_is_somebodys"),
+        ("claimed_by = null", "runs_state_is_sound"),
+        ("claimed_by = ''", "text_is_given"),
+        ("lease_expires_at = null", "runs_state_is_sound"),
+        ("lease_token = 0", "runs_state_is_sound"),
+        ("attempt = 4", "runs_state_is_sound"),
     ] {
         let refused = db.refused(&format!("update ops.runs set {change} where run_id = '{run}'")).await;
         assert!(refused.contains(constraint), "{change}: {refused}");
@@ -95,7 +95,7 @@ async fn rows_that_contradict_themselves_are_refused_by_name() {
     let silent = format!(
         "update ops.runs set status = 'failed', finished_at = now(), lease_expires_at = null where run_id = '{run}'"
     );
-    assert!(db.refused(&silent).await.contains("runs_failed_says_why"));
+    assert!(db.refused(&silent).await.contains("runs_state_is_sound"));
 }
 
 #[tokio::test]

@@ -191,6 +191,13 @@ async fn rows_written_by_people_are_builds_and_obey_the_same_rights() {
     dora.ask(&format!("insert into ops.run_events (run_id, level, message) values ('{run}', 'info', 'hello')")).await;
     db.person("adam").await.ask("update ops.runs set status = 'cancelled'").await;
     assert_eq!(db.ask("select status from ops.runs").await, "cancelled");
+    let other = db.queued().await;
+    db.ask("select ops.claim_next_run('w1')").await;
+    db.person("adam")
+        .await
+        .ask("update ops.runs set status = 'queued', claimed_by = null where status = 'claimed'")
+        .await;
+    assert_eq!(db.ask("select run_id from ops.claim_next_run('w2')").await, other);
     let late = dora
         .refused(&format!("insert into ops.run_events (run_id, level, message) values ('{run}', 'info', 'late')"))
         .await;

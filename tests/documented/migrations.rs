@@ -76,13 +76,28 @@ async fn roles_are_made_once_for_the_server_by_whoever_may() {
     let queued = psql(&plain_url, "select status from ops.queue_run('p', 'dev', 'a', 'b')").await.well();
     assert_eq!(queued, "queued", "the owner works without the roles");
 
+    // Who may make a schema, but nothing in `public`, where somebody has one of the names already.
+    for sql in ["create role narrow login", "create database narrow", "grant create on database narrow to narrow"] {
+        c.execute(sql).await.expect(sql);
+    }
+    psql(&url("narrow"), "create function list_projects() returns int language sql as 'select 1'").await.well();
+    let narrow_url = server.url_as("narrow", "any").replace("/migrated", "/narrow");
+    migrate(&narrow_url).await.expect_code(0).expect_text("8 migrations");
+    assert_eq!(psql(&narrow_url, "select * from ops.list_runs(); select list_projects()").await.well(), "1");
+
+    // The roles of a Supabase, which opens to all of them whatever is made in `public`.
+    c.execute("create role anon; create role authenticated; create role service_role").await.expect("roles");
+    let opened =
+        "alter default privileges in schema public grant execute on functions to anon, authenticated, service_role";
+    psql(&url("first"), opened).await.well();
+
     // Somebody makes them in a transaction that is still open when another migration comes to it.
     c.execute("begin; create role ops_member nologin; create role ops_runner nologin").await.expect("roles");
     let (first_url, second_url) = (url("first"), url("second"));
     let both = async { tokio::join!(migrate(&first_url), migrate(&second_url)) };
     let commit = async {
         let waiting =
-            "select count(*) from pg_stat_activity where query like '%create role%' and wait_event_type = 'Lock'";
+            "select count(*) from pg_stat_activity where datname in ('first', 'second') and wait_event_type = 'Lock'";
         let deadline = Instant::now() + DEADLINE;
         while sqlx::query_scalar::<_, i64>(AssertSqlSafe(waiting)).fetch_one(&mut c).await.expect("a count") < 2 {
             assert!(Instant::now() < deadline, "nobody waits for the roles");
@@ -97,6 +112,10 @@ async fn roles_are_made_once_for_the_server_by_whoever_may() {
     c.execute("create role worker login in role ops_runner").await.expect("a role");
     let worker_url = |database: &str| server.url_as("worker", "any").replace("/migrated", &format!("/{database}"));
     psql(&worker_url("first"), "select * from ops.claim_next_run('w')").await.well();
+
+    let lists = "select string_agg(r, ',' order by r) from unnest('{anon,authenticated,service_role}'::text[]) r
+                 where has_function_privilege(r, 'public.list_runs(text, integer)', 'execute')";
+    assert_eq!(psql(&first_url, lists).await.well(), "authenticated,service_role");
 
     // Theirs in the database that was migrated without them, once its owner says so.
     assert!(
