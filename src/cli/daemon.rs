@@ -57,7 +57,7 @@ pub async fn serve(
         let _ = telemetry.set_level(&config.log_level);
     });
     let controls = daemon.controls();
-    let routes = http::router(controls.clone(), Some(metrics::install()), access);
+    let routes = http::router(controls.clone(), Some(metrics::install()), access, None);
     let mut server = tokio::spawn(http::serve(listener, routes, controls.clone()));
     tokio::spawn(signals(controls.clone()));
     tracing::info!(
@@ -84,7 +84,7 @@ pub async fn serve(
 /// By the address at which it really listens: another LISTEN_ADDR takes effect at the next start only.
 fn writes(address: SocketAddr, config: &Config) -> Writes {
     match &config.api_token {
-        _ if !address.ip().is_loopback() => Writes::NotLocal,
+        _ if !address.ip().is_loopback() => Writes::NotLocal(config.api_token.clone()),
         Some(token) => Writes::WithToken(token.clone()),
         None => Writes::NoToken,
     }
@@ -103,7 +103,7 @@ fn open_socket(store: &Store, mut controls: Controls, over: CancellationToken) {
     match listener {
         Ok(listener) => {
             let ours = inode(&path);
-            let routes = http::router(controls.clone(), None, Writes::Socket);
+            let routes = http::router(controls.clone(), None, Writes::Socket, None);
             controls.stop = controls.stop.child_token();
             let stop = controls.stop.clone();
             tokio::spawn(async move {
