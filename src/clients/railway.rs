@@ -1,8 +1,10 @@
-//! Railway's GraphQL API: what a cycle reads, the logs, and one restart.
+//! Railway's GraphQL API: what a cycle reads, the logs, one restart, and what brings an image into service.
 //!
 //! An answer with `errors` is a failure even when it carries data: a partial read is no read.
 
+mod documents;
 pub mod log_page;
+pub mod releases;
 mod services;
 mod wire;
 
@@ -16,6 +18,7 @@ use crate::config::Config;
 use crate::plan::logs::Harvest;
 use crate::plan::observation::RailwayView;
 use crate::plan::state::RailwayIds;
+use documents::{DEPLOYMENTS, LOGS, OBSERVE, PROJECT, RESTART, SCOPE};
 use jiff::Timestamp;
 use log_page::LogPage;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
@@ -25,31 +28,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use wire::Envelope;
 
+pub use documents::DOCUMENTS;
 pub use services::Names;
 
 const PROVIDER: &str = "Railway";
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Pages of a hundred; a project with more than a thousand services is not ours to serve.
 const MAX_PAGES: usize = 10;
+/// Others report "every 30 s".
+const PAUSE_BETWEEN_SERVICES: u64 = 31;
 /// Lines asked for at once; Railway may answer one more.
 pub const LOG_PAGE: usize = 1000;
-
-const OBSERVE: &str = include_str!("railway/observe.graphql");
-const DEPLOYMENTS: &str = include_str!("railway/deployments.graphql");
-const LOGS: &str = include_str!("railway/logs.graphql");
-const RESTART: &str = include_str!("railway/restart.graphql");
-const SCOPE: &str = include_str!("railway/scope.graphql");
-const PROJECT: &str = include_str!("railway/project.graphql");
-
-/// Every document that is ever sent, for the contract test.
-pub const DOCUMENTS: [(&str, &str); 6] = [
-    ("Observe", OBSERVE),
-    ("Deployments", DEPLOYMENTS),
-    ("DeploymentLogs", LOGS),
-    ("DeploymentRestart", RESTART),
-    ("ProjectTokenScope", SCOPE),
-    ("Project", PROJECT),
-];
 
 #[derive(Clone)]
 pub struct Reader {
@@ -60,11 +49,12 @@ pub struct Reader {
     names: Names,
 }
 
-/// The writing half: one mutation.
+/// The writing half.
 #[derive(Clone)]
 pub struct Writer {
     /// Its calls are fenced.
     reader: Reader,
+    look: Reader,
 }
 
 /// A deployment whose logs may hold the token.
@@ -248,7 +238,7 @@ impl Reader {
 
 impl Writer {
     pub fn new(look: Reader, fence: &Fence) -> Writer {
-        Writer { reader: Reader { http: look.http.fenced(fence), ..look } }
+        Writer { reader: Reader { http: look.http.fenced(fence), ..look.clone() }, look }
     }
 
     /// Restarts the process of a deployment; answers before it happened. Sent once.
@@ -314,6 +304,10 @@ fn graphql_error(what: &str, message: &str, request_id: Option<&str>) -> ClientE
     }
     if lower.contains("not found") {
         return ClientError::NotFound { provider: PROVIDER, what: text };
+    }
+    // Services are made one at a time; no header says how long it takes.
+    if lower.contains("too quickly") {
+        return ClientError::RateLimited { provider: PROVIDER, seconds: PAUSE_BETWEEN_SERVICES };
     }
     // The generic failure may come before or after the change was made.
     if lower.contains("problem processing request")
