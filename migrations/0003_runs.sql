@@ -157,6 +157,10 @@ begin
     if old.status = 'queued' and new.status in ('running', 'success', 'failed') then
         raise exception 'Run % was never claimed', old.run_id using errcode = 'object_not_in_prerequisite_state';
     end if;
+    if old.status = 'running' and new.status = 'claimed' then
+        raise exception 'Run % is running: it cannot be claimed', old.run_id
+            using errcode = 'object_not_in_prerequisite_state';
+    end if;
     if new.status = 'queued' then
         new.claimed_by := null;
         new.lease_expires_at := null;
@@ -179,7 +183,8 @@ create trigger run_changes_status
     for each row
     -- The usual ways are spared the call.
     when (old.status in ('success', 'failed', 'cancelled') or new.status = 'queued'
-          or (old.status = 'queued' and new.status <> 'claimed') or new.status = 'cancelled')
+          or (old.status = 'queued' and new.status <> 'claimed') or new.status = 'cancelled'
+          or (old.status = 'running' and new.status = 'claimed'))
     execute function ops.run_changes_status();
 
 -- Tries that did not end their run. The present try, and the last, stand in the run itself: most runs

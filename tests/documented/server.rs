@@ -1,0 +1,213 @@
+//! The server that all tests share, and a database of it for each of them.
+
+use crate::binary::{Ended, Environment};
+use ops_controller::sandbox::postgres::{Auth, Cluster, ClusterOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row, ValueRef};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio::io::AsyncWriteExt;
+
+/// What the others are copied from.
+pub const MIGRATED: &str = "migrated";
+
+/// Two projects, their environments, and people of each role in the first.
+const PEOPLE: &str = "
+    insert into ops.projects (project_id, name, repo_slug) values ('shop', 'Shop', 'org/shop'), ('bank', 'Bank', 'org/bank');
+    insert into ops.environments (env_id, project_id, env_type, config) values
+        ('shop-dev', 'shop', 'dev', '{}'), ('shop-staging', 'shop', 'staging', '{}'), ('shop-prod', 'shop', 'prod', '{}'),
+        ('bank-dev', 'bank', 'dev', '{\"secret\": \"of the bank\"}');
+    insert into ops.project_members (project_id, user_id, role_id) values
+        ('shop', 'olga', 'owner'), ('shop', 'oleg', 'owner'), ('shop', 'adam', 'admin'), ('shop', 'dora', 'developer'),
+        ('shop', 'vera', 'viewer'), ('shop', 'aude', 'auditor'), ('bank', 'otto', 'owner');
+";
+
+/// A cluster for roles to be made in; everybody may log in.
+pub async fn cluster() -> Cluster {
+    let options = ClusterOptions { auth: Auth::Trust, database: MIGRATED.to_owned(), ..ClusterOptions::default() };
+    Cluster::create(options).await.expect("a PostgreSQL")
+}
+
+/// The program's own way to bring a database up to date.
+pub async fn migrate(url: &str) -> Ended {
+    let settings = [
+        ("OPS_DATABASE_URL", url),
+        ("RAILWAY_PROJECT_ID", "2f6f7d5e-8d36-4e3f-a2a5-6f1f6d1f0c11"),
+        ("RAILWAY_ENVIRONMENT_ID", "2f6f7d5e-8d36-4e3f-a2a5-6f1f6d1f0c12"),
+        ("RAILWAY_API_TOKEN", "not-a-real-token"),
+        ("DIGITALOCEAN_TOKEN", "not-a-real-token"),
+        ("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing"),
+    ];
+    let pairs = settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Environment::new(pairs).run(&["migrate"]).await
+}
+
+static SHARED: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+static SERVER: Mutex<Option<Arc<Cluster>>> = Mutex::new(None);
+
+/// A static is never dropped, and its folder would stay.
+extern "C" fn stop_server() {
+    drop(SERVER.lock().map(|mut server| server.take()));
+}
+
+async fn server() -> Arc<Cluster> {
+    let _alone = SHARED.lock().await;
+    if let Some(server) = SERVER.lock().expect("no test panics here").clone() {
+        return server;
+    }
+    let made = Arc::new(cluster().await);
+    migrate(&made.url()).await.expect_code(0).expect_text("8 migrations");
+    let mut c = made.connect().await.expect("a connection");
+    c.execute(PEOPLE).await.expect("people");
+    for (role, of) in [("gateway", "in role ops_member"), ("worker", "in role ops_runner"), ("stranger", "")] {
+        c.execute(AssertSqlSafe(format!("create role {role} login {of}"))).await.expect("a role");
+    }
+    c.close().await.expect("closed");
+    *SERVER.lock().expect("no test panics here") = Some(made.clone());
+    // SAFETY: the handler is a plain function that touches only this static.
+    assert_eq!(unsafe { libc::atexit(stop_server) }, 0);
+    made
+}
+
+/// A database of one test, and a session of its owner.
+pub struct Db {
+    pub server: Arc<Cluster>,
+    pub name: String,
+    session: Session,
+}
+
+impl Db {
+    pub async fn new() -> Db {
+        Db::like(MIGRATED).await
+    }
+
+    pub async fn like(template: &str) -> Db {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let server = server().await;
+        let name = format!("test_{}", COUNT.fetch_add(1, Ordering::SeqCst));
+        let mut c = server.connect_options().database("postgres").connect().await.expect("a connection");
+        let create = format!("create database {name} template {template}");
+        c.execute(AssertSqlSafe(create)).await.expect("a database");
+        let session = Session::of(server.connect_options().database(&name)).await;
+        Db { server, name, session }
+    }
+
+    pub fn url(&self) -> String {
+        self.server.url().replace(&format!("/{MIGRATED}"), &format!("/{}", self.name))
+    }
+
+    /// A session of somebody else.
+    pub async fn login(&self, role: &str) -> Session {
+        Session::of(self.server.connect_options().database(&self.name).username(role)).await
+    }
+
+    /// A session of the gateway that speaks for this person.
+    pub async fn person(&self, user: &str) -> Session {
+        let mut session = self.login("gateway").await;
+        session.ask(&format!("select set_config('ops.user_id', '{user}', false)")).await;
+        session
+    }
+
+    pub async fn ask(&mut self, sql: &str) -> String {
+        self.session.ask(sql).await
+    }
+
+    pub async fn refused(&mut self, sql: &str) -> String {
+        self.session.refused(sql).await
+    }
+
+    /// What psql does with this text, stopping at the first error.
+    pub async fn psql(&self, sql: &str) -> Finished {
+        psql(&self.url(), sql).await
+    }
+
+    /// Queues a build for shop's dev; its id.
+    pub async fn queued(&mut self) -> String {
+        self.ask("select run_id from ops.queue_run('shop', 'dev', 'abc123', 'refs/heads/main')").await
+    }
+
+    /// The same, claimed by `w1`.
+    pub async fn claimed(&mut self) -> String {
+        let run = self.queued().await;
+        assert_eq!(self.ask("select run_id from ops.claim_next_run('w1')").await, run);
+        run
+    }
+
+    /// Moves what a claim has left into the past.
+    pub async fn lease_runs_out(&mut self, run: &str) {
+        self.ask(&format!("update ops.runs set lease_expires_at = now() - interval '1 s' where run_id = '{run}'"))
+            .await;
+    }
+}
+
+pub struct Session(PgConnection);
+
+impl Session {
+    async fn of(options: PgConnectOptions) -> Session {
+        Session(options.connect().await.expect("a connection"))
+    }
+
+    /// All rows of the statements, as `psql -At` prints them.
+    pub async fn ask(&mut self, sql: &str) -> String {
+        self.try_ask(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// `SQLSTATE: message` of the error that it ends with.
+    pub async fn refused(&mut self, sql: &str) -> String {
+        match self.try_ask(sql).await {
+            Ok(rows) => panic!("{sql} was not refused: {rows}"),
+            Err(error) => error,
+        }
+    }
+
+    async fn try_ask(&mut self, sql: &str) -> Result<String, String> {
+        let told = |error: sqlx::Error| match error.as_database_error() {
+            Some(error) => format!("{}: {}", error.code().unwrap_or_default(), error.message()),
+            None => error.to_string(),
+        };
+        let rows = self.0.fetch_all(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await.map_err(told)?;
+        // Unprepared statements answer in text, whatever the type.
+        let field = |row: &sqlx::postgres::PgRow, i| {
+            let value = row.try_get_raw(i).expect("a field");
+            if value.is_null() { String::new() } else { value.as_str().expect("text").to_owned() }
+        };
+        let line = |row: &sqlx::postgres::PgRow| (0..row.len()).map(|i| field(row, i)).collect::<Vec<_>>().join("|");
+        Ok(rows.iter().map(line).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+/// What psql left.
+pub struct Finished {
+    pub ok: bool,
+    pub out: String,
+    pub err: String,
+}
+
+impl Finished {
+    #[track_caller]
+    pub fn well(self) -> String {
+        assert!(self.ok, "psql: {}", self.err);
+        self.out.trim().to_owned()
+    }
+}
+
+pub async fn psql(url: &str, sql: &str) -> Finished {
+    run("psql", &["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-d", url], sql).await
+}
+
+pub async fn run(program: &str, arguments: &[&str], input: &str) -> Finished {
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().unwrap_or_else(|e| panic!("{program} (package postgresql-client): {e}"));
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let write = async move {
+        // A program that stops reading says why itself.
+        let _ = stdin.write_all(input.as_bytes()).await;
+        drop(stdin);
+    };
+    let both = async { tokio::join!(write, child.wait_with_output()).1 };
+    let output = tokio::time::timeout(crate::binary::DEADLINE, both).await.expect("in time").expect("its output");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Finished { ok: output.status.success(), out: text(output.stdout), err: text(output.stderr) }
+}
