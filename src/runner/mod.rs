@@ -10,6 +10,7 @@ mod finish;
 mod held;
 mod keep;
 pub mod kind;
+pub mod kinds;
 mod listen;
 mod pace;
 pub mod report;

@@ -10,6 +10,7 @@ pub mod look;
 pub mod queue;
 pub mod record;
 pub mod schema;
+pub mod work;
 
 use serde::Serialize;
 use serde_json::Value;
