@@ -17,6 +17,7 @@ use super::seam::Seam;
 use crate::config::Config;
 use crate::plan::logs::Harvest;
 use crate::plan::observation::RailwayView;
+use crate::plan::secret::Secret;
 use crate::plan::state::RailwayIds;
 use documents::{DEPLOYMENTS, LOGS, OBSERVE, PROJECT, RESTART, SCOPE};
 use jiff::Timestamp;
@@ -66,27 +67,11 @@ pub struct DeploymentRef {
 
 impl Reader {
     pub fn new(config: &Config, seam: &Seam, budget: Arc<Budget>) -> Result<Reader, ClientError> {
-        let mut headers = HeaderMap::new();
-        let (name, value) = match (&config.railway_project_token, &config.railway_api_token) {
-            (Some(token), _) => ("project-access-token".parse().ok(), token.expose().to_owned()),
-            (None, Some(token)) => (Some(AUTHORIZATION), format!("Bearer {}", token.expose())),
-            (None, None) => (None, String::new()),
-        };
-        if let Some(name) = name {
-            let mut value = HeaderValue::try_from(value).map_err(|_| ClientError::Unauthorized {
-                provider: PROVIDER,
-                message: "the token holds characters that no header can carry".into(),
-            })?;
-            value.set_sensitive(true);
-            headers.insert(name, value);
-        }
-        // Without a query string in the URL, Railway's edge limits everybody to ten requests a second.
-        let mark = if config.railway_api_url.contains('?') { "&" } else { "?" };
-        let url = format!("{}{mark}source=ops-controller", config.railway_api_url);
-        let local = crate::config::is_loopback_url(&config.railway_api_url);
+        let tokens = (config.railway_project_token.as_ref(), config.railway_api_token.as_ref());
+        let http = connect(&config.railway_api_url, tokens, seam, budget)?;
         Ok(Reader {
-            http: Http::new(PROVIDER, TIMEOUT, headers, seam, budget, local)?,
-            url,
+            http,
+            url: endpoint(&config.railway_api_url),
             project_id: config.desired.project_id.clone(),
             environment_id: config.desired.environment_id.clone(),
             names: Names {
@@ -94,6 +79,24 @@ impl Reader {
                 postgres: config.db_service_name.clone(),
                 registry: config.registry_service_name.clone(),
             },
+        })
+    }
+
+    /// For whoever brings images into service: of no project until it is [`scoped`](Reader::scoped).
+    /// `tokens`: a project's, and an account's.
+    pub fn unscoped(
+        url: &str,
+        tokens: (Option<&Secret>, Option<&Secret>),
+        seam: &Seam,
+        budget: Arc<Budget>,
+    ) -> Result<Reader, ClientError> {
+        let none = String::new;
+        Ok(Reader {
+            http: connect(url, tokens, seam, budget)?,
+            url: endpoint(url),
+            project_id: none(),
+            environment_id: none(),
+            names: Names { webapp: none(), postgres: none(), registry: none() },
         })
     }
 
@@ -234,6 +237,35 @@ impl Reader {
         let body = json!({ "query": document, "variables": variables, "operationName": operation });
         self.http.send(what, self.http.client().post(&self.url).json(&body)).await
     }
+}
+
+/// Without a query string in the URL, Railway's edge limits everybody to ten requests a second.
+fn endpoint(url: &str) -> String {
+    let mark = if url.contains('?') { "&" } else { "?" };
+    format!("{url}{mark}source=ops-controller")
+}
+
+fn connect(
+    url: &str,
+    (project_token, account_token): (Option<&Secret>, Option<&Secret>),
+    seam: &Seam,
+    budget: Arc<Budget>,
+) -> Result<Http, ClientError> {
+    let mut headers = HeaderMap::new();
+    let (name, value) = match (project_token, account_token) {
+        (Some(token), _) => ("project-access-token".parse().ok(), token.expose().to_owned()),
+        (None, Some(token)) => (Some(AUTHORIZATION), format!("Bearer {}", token.expose())),
+        (None, None) => (None, String::new()),
+    };
+    if let Some(name) = name {
+        let mut value = HeaderValue::try_from(value).map_err(|_| ClientError::Unauthorized {
+            provider: PROVIDER,
+            message: "the token holds characters that no header can carry".into(),
+        })?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    Http::new(PROVIDER, TIMEOUT, headers, seam, budget, crate::config::is_loopback_url(url))
 }
 
 impl Writer {

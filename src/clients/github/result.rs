@@ -31,14 +31,14 @@ impl BuildResult {
     }
 
     /// From an artifact's bytes; the error ends a sentence that begins with the artifact.
-    pub(super) fn read(bytes: &[u8]) -> Result<BuildResult, String> {
+    pub fn read(bytes: &[u8]) -> Result<BuildResult, String> {
         let json = match archive::is_archive(bytes) {
             true => archive::file(bytes, FILE, LARGEST)?,
             // Uploaded without an archive around it.
             false => bytes.to_vec(),
         };
         let result: BuildResult = serde_json::from_slice(&json).map_err(|_| {
-            format!("must hold {FILE} with the texts image_tag and image_digest: correct the workflow's last step")
+            format!("must hold {FILE} with the texts image_tag and image_digest: correct what writes it")
         })?;
         let BuildResult { image_tag, image_digest } = &result;
         if !is_image(image_tag) {
