@@ -14,9 +14,10 @@ mod stream;
 
 use super::access::Access;
 use super::problem::Problem;
+use crate::runs::RunsError;
+use crate::runs::runners;
 use crate::runs::schema::Address;
 use crate::runs::tokens::Scope;
-use crate::runs::runners;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware;
@@ -44,7 +45,8 @@ const STREAMS: usize = 64;
 const EXECUTED_AT_ONCE: usize = 10;
 
 /// Executes one run, if there is one. It goes on when nobody waits for it any more.
-pub type RunOne = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Option<Executed>, NotExecuted>> + Send>> + Send + Sync>;
+pub type RunOne =
+    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Option<Executed>, NotExecuted>> + Send>> + Send + Sync>;
 
 /// A run that a request has brought to an end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +83,12 @@ impl OpsRoutes {
             streams: Arc::new(Semaphore::new(STREAMS)),
             executions: Arc::new(Semaphore::new(EXECUTED_AT_ONCE)),
         }
+    }
+
+    /// Whether the database answers.
+    pub(super) async fn answers(&self) -> Result<(), RunsError> {
+        sqlx::query("select 1").execute(&self.pool).await?;
+        Ok(())
     }
 
     /// Lets requests have a run executed here.
