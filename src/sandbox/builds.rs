@@ -52,10 +52,12 @@ async fn begin(sandbox: &Sandbox, url: &str) -> sqlx::Result<PgConnection> {
     let mut c = PgConnection::connect(url).await?;
     // What is granted last is there when everything is.
     sqlx::query("select ops.apply_access()").execute(&mut c).await?;
-    sqlx::query("insert into ops.projects (project_id, name, repo_slug) values ('shop', 'Shop', $1) on conflict do nothing")
-        .bind(&sandbox.github.options().repository)
-        .execute(&mut c)
-        .await?;
+    sqlx::query(
+        "insert into ops.projects (project_id, name, repo_slug) values ('shop', 'Shop', $1) on conflict do nothing",
+    )
+    .bind(&sandbox.github.options().repository)
+    .execute(&mut c)
+    .await?;
     sqlx::query(
         "insert into ops.environments (env_id, project_id, env_type, config) values ('shop-dev', 'shop', 'dev', $1)
          on conflict do nothing",
