@@ -66,11 +66,17 @@ pub fn refusals(api: &mut utoipa::openapi::OpenApi) {
         }
         if let Some(operation) = post {
             add(operation, &[("401", NEEDS_TOKEN), ("403", "the token, or the address, does not allow it")]);
-            add(operation, &[("409", "it is not in a state in which that is possible"), ("413", "the body is too large")]);
+            add(
+                operation,
+                &[("409", "it is not in a state in which that is possible"), ("413", "the body is too large")],
+            );
             add(operation, &[("503", "it cannot be answered now; see Retry-After")]);
         }
         for operation in [get, post].into_iter().flatten().filter(|_| is_ops) {
-            add(operation, &[("401", NEEDS_TOKEN), ("403", "the token lacks the scope"), ("404", "there is no such thing")]);
+            add(
+                operation,
+                &[("401", NEEDS_TOKEN), ("403", "the token lacks the scope"), ("404", "there is no such thing")],
+            );
             add(operation, &[("400", "it cannot be read"), ("415", "the body is no JSON"), ("422", "it is refused")]);
         }
     }

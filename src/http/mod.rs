@@ -72,7 +72,8 @@ pub fn router(
 async fn with_problem(answer: Response) -> Response {
     match answer.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
-            let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "no route takes a body of this size");
+            let problem =
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "no route takes a body of this size");
             // The rest of the body is not read, so nothing can follow on this connection.
             ([(header::CONNECTION, "close")], problem).into_response()
         }

@@ -47,7 +47,8 @@ impl Follow {
                           coalesce(finished_at < now() - interval '1 second', false)
                    from ops.runs where run_id = $1";
         let Some(row) = sqlx::query(sql).bind(&self.run_id).fetch_optional(&mut *c).await? else { return Ok(None) };
-        let (status, is_finished, is_settled): (String, bool, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let (status, is_finished, is_settled): (String, bool, bool) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let events = look::events(c, &self.run_id, self.after, BATCH).await?;
         Ok(Some(self.judge(events, status, is_finished, is_settled)))
     }

@@ -70,7 +70,11 @@ pub struct KindRequest {
 impl RunRequest {
     /// `kind` tells them apart.
     pub fn from_json(fields: Map<String, Value>) -> Result<RunRequest, Vec<FieldError>> {
-        if fields.contains_key("kind") { kind(fields).map(RunRequest::Kind) } else { build(fields).map(RunRequest::Build) }
+        if fields.contains_key("kind") {
+            kind(fields).map(RunRequest::Kind)
+        } else {
+            build(fields).map(RunRequest::Build)
+        }
     }
 }
 
@@ -270,7 +274,8 @@ mod tests {
 
     #[test]
     fn what_is_not_given_has_the_defaults_of_the_queue() {
-        let Ok(RunRequest::Kind(request)) = read(json!({"kind": "mail", "input": {"to": "x"}, "priority": null})) else {
+        let Ok(RunRequest::Kind(request)) = read(json!({"kind": "mail", "input": {"to": "x"}, "priority": null}))
+        else {
             panic!("a kind")
         };
         let run = request.new_run(Some("key".to_owned()));

@@ -14,9 +14,9 @@ mod stream;
 
 use super::access::Access;
 use super::problem::Problem;
+use crate::runs::runners;
 use crate::runs::schema::Address;
 use crate::runs::tokens::Scope;
-use crate::runs::runners;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware;
@@ -44,7 +44,8 @@ const STREAMS: usize = 64;
 const EXECUTED_AT_ONCE: usize = 10;
 
 /// Executes one run, if there is one. It goes on when nobody waits for it any more.
-pub type RunOne = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Option<Executed>, NotExecuted>> + Send>> + Send + Sync>;
+pub type RunOne =
+    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Option<Executed>, NotExecuted>> + Send>> + Send + Sync>;
 
 /// A run that a request has brought to an end.
 #[derive(Debug, Clone, PartialEq, Eq)]

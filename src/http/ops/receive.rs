@@ -164,7 +164,9 @@ mod tests {
     #[test]
     fn only_an_object_in_utf_8_is_a_body() {
         assert!(object(b"{}").expect("an object").is_empty());
-        for bytes in [&b"[]"[..], b"1", b"{", b"{} {}", b"\xff", b"{\"a\":\"\xc3\x28\"}", b"{\"a\":\"\\ud800\"}", b"nul"] {
+        for bytes in
+            [&b"[]"[..], b"1", b"{", b"{} {}", b"\xff", b"{\"a\":\"\xc3\x28\"}", b"{\"a\":\"\\ud800\"}", b"nul"]
+        {
             assert!(object(bytes).is_err(), "{bytes:?}");
         }
         assert!(object("[".repeat(100_000).as_bytes()).is_err());

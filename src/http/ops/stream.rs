@@ -58,7 +58,8 @@ pub async fn stream(
         None => after,
     };
     let permit = ops.routes.streams.clone().try_acquire_owned();
-    let permit = permit.map_err(|_| Problem::unavailable("too-many-streams", "as many streams as allowed are open", 5))?;
+    let permit =
+        permit.map_err(|_| Problem::unavailable("too-many-streams", "as many streams as allowed are open", 5))?;
     look::get(&mut *ops.connection().await?, &id).await?.ok_or_else(Problem::no_run)?;
     let now = Instant::now();
     let follower = Follower {
