@@ -68,7 +68,7 @@ impl Ops {
         let bearer = match self.auth.remembered(&digest) {
             Some(bearer) => bearer,
             None => {
-                let found = tokens::find(&mut *self.connection().await?, &digest).await?;
+                let found = self.ask(move |c| Box::pin(async move { tokens::find(c, &digest).await })).await?;
                 let bearer = found.ok_or_else(unknown)?;
                 self.auth.remember(digest, bearer.clone());
                 bearer

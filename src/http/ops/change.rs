@@ -36,13 +36,18 @@ pub async fn queue_run(
         names::key(key).map_err(|why| Problem::invalid_field(KEY, why))?;
     }
     let queued = match RunRequest::from_json(fields).map_err(Problem::invalid)? {
-        RunRequest::Build(build) => queue::enqueue_build(&mut *ops.connection().await?, &build, key.as_deref()).await?,
+        RunRequest::Build(build) => {
+            let queue =
+                ops.ask(move |c| Box::pin(async move { queue::enqueue_build(c, &build, key.as_deref()).await }));
+            queue.await?
+        }
         RunRequest::Kind(request) => {
             let known = ops.known_kinds().await?;
             if !known.contains(&request.kind) {
                 return Err(Problem::invalid_field("kind", format!("must be known: {}", known.join(", "))));
             }
-            queue::enqueue(&mut *ops.connection().await?, &request.new_run(key)).await?
+            let run = request.new_run(key);
+            ops.ask(move |c| Box::pin(async move { queue::enqueue(c, &run).await })).await?
         }
     };
     let status = if queued.is_new { StatusCode::CREATED } else { StatusCode::OK };
@@ -80,8 +85,10 @@ pub async fn cancel(
     Body(fields): Body,
 ) -> Result<Json<Changed>, Problem> {
     let reason = request::reason(fields).map_err(Problem::invalid)?;
-    let mut c = ops.connection().await?;
-    let status = control::cancel(&mut c, &run_id, Actor(&who), reason.as_deref()).await?;
+    let id = run_id.clone();
+    let cancel =
+        ops.ask(move |c| Box::pin(async move { control::cancel(c, &id, Actor(&who), reason.as_deref()).await }));
+    let status = cancel.await?;
     Ok(Json(Changed { run_id, status }))
 }
 
@@ -102,6 +109,7 @@ pub async fn retry(
     Body(fields): Body,
 ) -> Result<Json<Changed>, Problem> {
     request::nothing(fields).map_err(Problem::invalid)?;
-    let status = control::requeue(&mut *ops.connection().await?, &run_id, Actor(&who)).await?;
+    let id = run_id.clone();
+    let status = ops.ask(move |c| Box::pin(async move { control::requeue(c, &id, Actor(&who)).await })).await?;
     Ok(Json(Changed { run_id, status }))
 }
