@@ -27,7 +27,7 @@ pub enum TokenCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Let a token open nothing any more (a running server may remember it for 10 seconds)
+    /// Let a token open nothing any more (a running server may remember it for 5 seconds)
     Revoke { name: String },
 }
 

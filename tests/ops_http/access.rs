@@ -99,7 +99,7 @@ async fn api_token_is_an_admin_on_any_address_and_a_new_one_replaces_it() {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_remembered_for_ten_seconds_at_most() {
+async fn a_revoked_token_is_remembered_for_seconds_only() {
     let world = World::start().await;
     let token = world.token("ci", &[Scope::RunsRead]).await;
     let ask = async || world.send(world.request(Method::GET, "/ops/queue").bearer_auth(&token)).await.status;
@@ -109,7 +109,7 @@ async fn a_revoked_token_is_remembered_for_ten_seconds_at_most() {
     assert!(tokens::revoke(&mut world.db.c().await, "ci", "test").await.expect("revoked"));
     let since = std::time::Instant::now();
     while ask().await != 401 {
-        assert!(since.elapsed().as_secs() < 11, "it still opens the door");
+        assert!(since.elapsed().as_secs() < 10, "it still opens the door");
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
 }

@@ -137,10 +137,10 @@ impl Fuzz {
         value
     }
 
-    /// One request. Returns the status and whether the document allows the body.
+    /// One request: of which operation, and how it was answered.
     async fn step(&mut self) -> (String, u16) {
-        let api = self.world.document.api.clone();
-        let paths: Vec<(&String, &Value)> = api["paths"].as_object().expect("paths").iter().collect();
+        let world = self.world.clone();
+        let paths: Vec<(&String, &Value)> = world.document.api["paths"].as_object().expect("paths").iter().collect();
         let (template, item) = self.pick(&paths);
         let methods: Vec<&String> = item.as_object().expect("methods").keys().collect();
         let method = self.pick(&methods);
@@ -153,7 +153,7 @@ impl Fuzz {
             is_sound &= !spoilt;
             let value = match (name, spoilt) {
                 ("run_id", false) if template.ends_with("/stream") => json!(self.runs[0]),
-                ("run_id", false) => json!(self.pick(&self.runs.clone())),
+                ("run_id", false) => json!(self.runs[self.dice.below(self.runs.len())]),
                 ("kind", false) => json!("mail"),
                 (_, false) => self.valid(&parameter["schema"]),
                 (_, true) => json!(self.pick(&ODD)),
@@ -167,12 +167,13 @@ impl Fuzz {
                 _ => headers.push((name.to_owned(), text)),
             }
         }
-        let mut request = self.world.as_admin(method.to_uppercase().parse::<Method>().expect("a method"), &path);
-        request = request.query(&query);
+        let mut request =
+            world.as_admin(method.to_uppercase().parse::<Method>().expect("a method"), &path).query(&query);
         for (name, value) in headers {
             match reqwest::header::HeaderValue::from_bytes(value.as_bytes()) {
                 Ok(value) => request = request.header(name, value),
-                Err(_) => is_sound = true,
+                // It cannot even be sent.
+                Err(_) => {}
             }
         }
         let mut body = None;
@@ -186,13 +187,20 @@ impl Fuzz {
         let what = format!("{method} {path} {query:?} body {body:?}");
         // Whatever the answer is: it is one of the document.
         let answer: Answer = self.world.send(request).await;
-        assert!(answer.status < 500 || answer.status == 503, "{what}: {}", answer.text());
-        assert_ne!(answer.status, 503, "{what}: {}", answer.text());
+        assert!(answer.status < 500, "{what}: {}", answer.text());
         if body == Some(false) {
             assert!((400..500).contains(&answer.status), "{what} was taken: {}", answer.text());
         }
-        if is_sound && body != Some(false) && answer.status == 400 {
-            panic!("{what} is as documented, and was refused: {}", answer.text());
+        if is_sound && body != Some(false) {
+            // The document's rules are the program's: only what it cannot say is refused (a place that is
+            // not there, a kind that nobody knows, a
+            // character that the database cannot store).
+            let detail = answer.text();
+            let is_of_the_world = answer.status != 422
+                || ["does not exist", "not found for", "must be known", "cannot be stored"]
+                    .iter()
+                    .any(|why| detail.contains(why));
+            assert!(!matches!(answer.status, 400 | 413 | 415) && is_of_the_world, "{what} is refused: {detail}");
         }
         (format!("{method} {template}"), answer.status)
     }

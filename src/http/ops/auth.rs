@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-const REMEMBERED_FOR: Duration = Duration::from_secs(10);
+const REMEMBERED_FOR: Duration = Duration::from_secs(5);
 /// More tokens than anybody uses within that time.
 const REMEMBERED_AT_ONCE: usize = 1000;
 

@@ -20,7 +20,7 @@ const KEY: &str = "Idempotency-Key";
 /// Queues a run, once for each Idempotency-Key.
 #[utoipa::path(post, path = "/ops/runs", tag = "runs", security(("bearer" = ["runs:write"])),
     request_body = RunRequest,
-    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200,
+    params(("Idempotency-Key" = Option<String>, Header, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,200}$",
         description = "who asks again with the same key gets the run that is there")),
     responses(
         (status = 201, body = Queued, description = "queued"),
@@ -70,7 +70,7 @@ pub struct Changed {
 #[serde(deny_unknown_fields)]
 #[allow(dead_code)] // It only describes what is read field by field.
 pub struct Reason {
-    #[schema(min_length = 1, max_length = 1000, pattern = "\\S")]
+    #[schema(pattern = "^(?=[\\s\\S]*\\S)[^\\u0000]{1,1000}$")]
     reason: Option<String>,
 }
 

@@ -20,10 +20,12 @@ const MOST_EVENTS: i64 = 1000;
 /// Runs, the newest first.
 #[utoipa::path(get, path = "/ops/runs", tag = "runs", security(("bearer" = ["runs:read"])),
     params(
-        ("status" = Option<String>, Query, description = "one or more statuses, separated by commas, or repeated"),
+        ("status" = Option<String>, Query,
+            pattern = "^(queued|claimed|running|success|failed|cancelled)(,(queued|claimed|running|success|failed|cancelled))*$",
+            description = "one or more statuses, separated by commas, or repeated"),
         ("kind" = Option<String>, Query, pattern = "^[a-z][a-z0-9_]{0,62}$"),
         ("project_id" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9-]{0,62}$"),
-        ("env_id" = Option<String>, Query, min_length = 1, max_length = 200),
+        ("env_id" = Option<String>, Query, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,200}$"),
         ("before" = Option<String>, Query, pattern = "^run-[a-z0-9-]{1,96}$", description = "`next` of the page before"),
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 200, description = "without it 50"),
     ),
