@@ -130,7 +130,7 @@ async fn cancelling_a_run_cancels_the_one_that_it_waits_for() {
         metadata: json!({ "phases": [{ "name": "child", "uses": "run", "with": { "kind": "nobodys" } }] }),
         ..NewRun::of_kind("custom")
     };
-    let run = queue::enqueue(&mut world.c().await, &later).await.expect("queued").run_id;
+    let run = queue::enqueue(&mut *world.c().await, &later).await.expect("queued").run_id;
     let runner = world.runner();
     world.until("it waits", "select exists (select from ops.runs where kind = 'nobodys')").await;
     world.cancel(&run).await;

@@ -52,8 +52,36 @@ async fn server() -> Arc<Cluster> {
     made
 }
 
+/// Databases whose tests are over: to empty one is much cheaper than to copy one.
+static FREE: Mutex<Vec<String>> = Mutex::new(Vec::new());
+const EMPTIED: &str = "
+    set session_replication_role = replica;
+    do $$ declare t text; begin
+        for t in select tablename from pg_tables where schemaname = 'ops' and tablename not in ('roles', '_sqlx_migrations')
+        loop execute format('delete from ops.%I', t); end loop;
+    end $$";
+
+/// An empty one, migrated.
+async fn database() -> (Arc<Cluster>, String) {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    // A database that is copied must have nobody in it.
+    let _alone = SHARED.lock().await;
+    let server = server().await;
+    let free = FREE.lock().expect("no test panics here").pop();
+    if let Some(name) = free {
+        let mut c = connect(server.connect_options().database(&name)).await;
+        execute(&mut c, EMPTIED).await;
+        return (server, name);
+    }
+    let name = format!("ops_{}", COUNT.fetch_add(1, Ordering::SeqCst));
+    let mut c = connect(server.connect_options().database("postgres")).await;
+    execute(&mut c, &format!("create database {name} template {MIGRATED}")).await;
+    (server, name)
+}
+
 pub struct World {
     server: Arc<Cluster>,
+    session: tokio::sync::Mutex<PgConnection>,
     pub name: String,
     pub address: Address,
     pub github: GitHub,
@@ -68,17 +96,8 @@ impl World {
     }
 
     pub async fn with(options: GitHubOptions) -> World {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let name = format!("ops_{}", COUNT.fetch_add(1, Ordering::SeqCst));
-        let server = {
-            // A database that is copied must have nobody in it.
-            let _alone = SHARED.lock().await;
-            let server = server().await;
-            let mut c = connect(server.connect_options().database("postgres")).await;
-            execute(&mut c, &format!("create database {name} template {MIGRATED}")).await;
-            server
-        };
+        let (server, name) = database().await;
         // It never boots: there is only Railway to be asked.
         let webapp = WebappOptions { boot_delay: Duration::from_secs(3600), ..WebappOptions::default() };
         let webapp = Webapp::start(webapp, server.clone()).await.expect("a webapp");
@@ -89,7 +108,8 @@ impl World {
         let folder = tempfile::Builder::new().prefix("ops-kinds-").tempdir().expect("a folder");
         let url = server.url().replace(&format!("/{MIGRATED}"), &format!("/{name}"));
         let address = Address::from_url(&url, "test").expect("an address");
-        let world = World { server, name, address, github, railway, folder, programs: Mutex::default() };
+        let session = tokio::sync::Mutex::new(address.connect().await.expect("a connection"));
+        let world = World { server, session, name, address, github, railway, folder, programs: Mutex::default() };
         world
             .execute(
                 "insert into ops.projects (project_id, name, repo_slug) values ('shop', 'Shop', 'acme/app');
@@ -135,7 +155,8 @@ impl World {
 
     /// A database of an environment, which then has its name.
     pub async fn database(&self, env_id: &str) -> PgConnection {
-        let name = format!("{}_{}", self.name, env_id.replace('-', "_"));
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{}_{}", env_id.replace('-', "_"), COUNT.fetch_add(1, Ordering::SeqCst));
         let mut c = connect(self.server.connect_options().database("postgres")).await;
         execute(&mut c, &format!("create database {name}")).await;
         self.execute(&format!("update ops.environments set db_name = '{name}' where env_id = '{env_id}'")).await;
@@ -199,12 +220,12 @@ impl World {
         Working { stop, task: Some(task), runtime: Some(runtime) }
     }
 
-    pub async fn c(&self) -> PgConnection {
-        self.address.connect().await.expect("a connection")
+    pub async fn c(&self) -> tokio::sync::MutexGuard<'_, PgConnection> {
+        self.session.lock().await
     }
 
     pub async fn execute(&self, sql: &str) {
-        execute(&mut self.c().await, sql).await;
+        execute(&mut *self.c().await, sql).await;
     }
 
     /// One text; empty for null.
@@ -228,7 +249,7 @@ impl World {
         let (project_id, env_id) = (Some("shop".to_owned()), Some("shop-dev".to_owned()));
         let (git_sha, git_ref) = (Some(SHA.to_owned()), Some("main".to_owned()));
         let run = NewRun { metadata, project_id, env_id, git_sha, git_ref, ..NewRun::of_kind("custom") };
-        let run = queue::enqueue(&mut self.c().await, &run).await.expect("queued").run_id;
+        let run = queue::enqueue(&mut *self.c().await, &run).await.expect("queued").run_id;
         self.at_once(run).await
     }
 
@@ -252,7 +273,7 @@ impl World {
     }
 
     pub async fn run(&self, run: &str) -> Run {
-        look::get(&mut self.c().await, run).await.expect("an answer").expect("a run")
+        look::get(&mut *self.c().await, run).await.expect("an answer").expect("a run")
     }
 
     pub async fn ended(&self, run: &str) -> Run {
@@ -283,9 +304,8 @@ impl World {
     /// Polled, because the database changes by itself.
     pub async fn until(&self, what: &str, sql: &str) {
         let deadline = Instant::now() + DEADLINE;
-        let mut c = self.c().await;
         loop {
-            let row = c.fetch_one(AssertSqlSafe(format!("select ({sql})::bool"))).await.expect(sql);
+            let row = self.c().await.fetch_one(AssertSqlSafe(format!("select ({sql})::bool"))).await.expect(sql);
             if row.get::<Option<bool>, _>(0) == Some(true) {
                 return;
             }
@@ -304,16 +324,16 @@ impl World {
     }
 
     pub async fn messages(&self, run: &str) -> Vec<String> {
-        let events = look::events(&mut self.c().await, run, 0, 1000).await.expect("events");
+        let events = look::events(&mut *self.c().await, run, 0, 1000).await.expect("events");
         events.into_iter().map(|e| e.message).collect()
     }
 
     pub async fn phases(&self, run: &str) -> Vec<Phase> {
-        look::phases(&mut self.c().await, run).await.expect("phases")
+        look::phases(&mut *self.c().await, run).await.expect("phases")
     }
 
     pub async fn artifacts(&self, run: &str) -> Vec<Artifact> {
-        look::artifacts(&mut self.c().await, run).await.expect("artifacts")
+        look::artifacts(&mut *self.c().await, run).await.expect("artifacts")
     }
 
     /// How often GitHub was asked to begin a workflow, and Railway to deploy.
@@ -332,6 +352,7 @@ impl World {
     pub async fn stop(self) {
         self.railway.stop().await;
         self.github.stop().await;
+        FREE.lock().expect("no test panics here").push(self.name);
     }
 }
 
