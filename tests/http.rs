@@ -56,7 +56,7 @@ impl Served {
         let controls = daemon.controls();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let address = listener.local_addr().expect("an address");
-        let routes = http::router(controls.clone(), Some(metrics::install()), writes);
+        let routes = http::router(controls.clone(), Some(metrics::install()), writes, None);
         tokio::spawn(http::serve(listener, routes, controls.clone()));
         // The daemon's future may not move between threads, so it gets one of its own.
         let run = move || tokio::runtime::Handle::current().block_on(daemon.run(|_, _| {})).expect("a daemon");
@@ -321,7 +321,7 @@ async fn writes_need_the_right_token() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_token_and_on_other_addresses_only_reads_are_served() {
     for (writes, code, word) in
-        [(Writes::NoToken, "no-api-token", "API_TOKEN"), (Writes::NotLocal, "reads-only", "LISTEN_ADDR")]
+        [(Writes::NoToken, "no-api-token", "API_TOKEN"), (Writes::NotLocal(None), "reads-only", "LISTEN_ADDR")]
     {
         let served = Served::start(writes).await;
         for path in ["/cycles", "/pause", "/resume"] {

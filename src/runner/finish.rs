@@ -87,7 +87,10 @@ fn settle(shared: &Shared, ends: Vec<End>, accepted: Vec<(String, String)>) {
     for (holding, ended, work) in ends {
         shared.held.remove(&holding.hold);
         match accepted.get(&ended.run_id) {
-            Some(status) => report::ended(&ended, status, &work),
+            Some(status) => {
+                report::ended(&ended, status, &work);
+                holding.became.get_or_init(|| status.clone());
+            }
             None => report::lost(&ended.run_id, "its end came too late: another runner has it, or it was rescued"),
         }
     }
@@ -103,12 +106,16 @@ async fn hand_back(shared: &Shared, line: &mut Line, back: Vec<Arc<Holding>>) {
             done => break done,
         }
     };
-    match done {
+    match &done {
         Ok(done) => tracing::info!(runs = done.len(), "handed back {} runs", done.len()),
         Err(error) => tracing::warn!(%error, "runs could not be handed back, their leases run out: {error}"),
     }
+    let became: HashMap<String, String> = done.unwrap_or_default().into_iter().collect();
     for holding in back {
         shared.held.remove(&holding.hold);
+        if let Some(status) = became.get(&holding.hold.run_id) {
+            holding.became.get_or_init(|| status.clone());
+        }
     }
 }
 

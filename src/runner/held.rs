@@ -29,6 +29,8 @@ pub struct Holding {
     why: OnceLock<Stop>,
     /// Its end is on its way to the database: that it is gone there is no surprise.
     pub is_ending: AtomicBool,
+    /// The run's status after our end of it, once the database has said so.
+    pub became: OnceLock<String>,
 }
 
 impl Holding {
@@ -39,6 +41,7 @@ impl Holding {
             token: CancellationToken::new(),
             why: OnceLock::new(),
             is_ending: AtomicBool::new(false),
+            became: OnceLock::new(),
         }
     }
 

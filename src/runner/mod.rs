@@ -12,6 +12,7 @@ mod keep;
 pub mod kind;
 pub mod kinds;
 mod listen;
+pub mod once;
 mod pace;
 pub mod report;
 
@@ -20,6 +21,7 @@ use crate::runs::control::{self, Presence};
 use crate::runs::line::Line;
 use crate::runs::queue::RunnerId;
 use crate::runs::schema::Address;
+use finish::Word;
 use held::Held;
 use kind::Kind;
 use listen::Wake;
@@ -29,6 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -112,19 +115,7 @@ impl Runner {
     /// Works until it is stopped, and then until phases are done or the grace is over. `Err`: it could
     /// not begin. Later trouble with the database is waited out.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunsError> {
-        let largest = u32::try_from(self.options.concurrency).unwrap_or(u32::MAX).clamp(2, 8);
-        let shared = Arc::new(Shared {
-            pool: self.address.pool(largest),
-            held: Held::default(),
-            slots: Arc::new(Semaphore::new(self.options.concurrency)),
-            wake: Wake::default(),
-            stop,
-            processed: AtomicI64::new(0),
-            id: self.id,
-            options: self.options,
-            kinds: self.kinds,
-            address: self.address,
-        });
+        let shared = self.shared(stop);
         let presence = presence(&shared);
         let known = presence.clone();
         shared.line().with(|c| Box::pin(async move { control::hello(c, &known).await })).await?;
@@ -133,14 +124,9 @@ impl Runner {
             "runner {} works on {}", shared.id.0, presence.kinds.join(", ")
         );
 
-        // Ends when everything that was begun has been told to the database.
-        let ended = CancellationToken::new();
-        let (words, heard) = mpsc::channel(1024);
+        let crew = Crew::of(&shared);
         let tasks = TaskTracker::new();
-        let listener = tokio::spawn(listen::listen(shared.clone(), ended.clone()));
-        let keeper = tokio::spawn(keep::keep(shared.clone(), ended.clone()));
-        let finisher = tokio::spawn(finish::finish(shared.clone(), heard));
-        fetch::fetch(&shared, &tasks, &words).await;
+        fetch::fetch(&shared, &tasks, &crew.words).await;
 
         tasks.close();
         if tokio::time::timeout(shared.options.grace, tasks.wait()).await.is_err() {
@@ -148,11 +134,7 @@ impl Runner {
             // What does not hear that is not waited for; its lease runs out.
             let _ = tokio::time::timeout(WRAP_UP, tasks.wait()).await;
         }
-        drop(words);
-        let _ = tokio::time::timeout(LINE_LIMIT, finisher).await;
-        ended.cancel();
-        let _ = keeper.await;
-        listener.abort();
+        crew.go().await;
         let processed = shared.processed.swap(0, Ordering::Relaxed);
         let id = shared.id.0.clone();
         let mut line = Line::new(shared.address.clone(), WRAP_UP);
@@ -167,6 +149,55 @@ impl Runner {
         }
         tracing::info!(runner = %shared.id.0, "runner {} has stopped", shared.id.0);
         Ok(())
+    }
+
+    fn shared(self, stop: CancellationToken) -> Arc<Shared> {
+        let largest = u32::try_from(self.options.concurrency).unwrap_or(u32::MAX).clamp(2, 8);
+        Arc::new(Shared {
+            pool: self.address.pool(largest),
+            held: Held::default(),
+            slots: Arc::new(Semaphore::new(self.options.concurrency)),
+            wake: Wake::default(),
+            stop,
+            processed: AtomicI64::new(0),
+            id: self.id,
+            options: self.options,
+            kinds: self.kinds,
+            address: self.address,
+        })
+    }
+}
+
+/// What works beside the work: hears of cancellations, keeps leases, tells ends.
+struct Crew {
+    words: mpsc::Sender<Word>,
+    /// Ends when everything that was begun has been told to the database.
+    ended: CancellationToken,
+    listener: JoinHandle<()>,
+    keeper: JoinHandle<()>,
+    finisher: JoinHandle<()>,
+}
+
+impl Crew {
+    fn of(shared: &Arc<Shared>) -> Crew {
+        let ended = CancellationToken::new();
+        let (words, heard) = mpsc::channel(1024);
+        Crew {
+            words,
+            listener: tokio::spawn(listen::listen(shared.clone(), ended.clone())),
+            keeper: tokio::spawn(keep::keep(shared.clone(), ended.clone())),
+            finisher: tokio::spawn(finish::finish(shared.clone(), heard)),
+            ended,
+        }
+    }
+
+    /// Once nobody has anything to say any more.
+    async fn go(self) {
+        drop(self.words);
+        let _ = tokio::time::timeout(LINE_LIMIT, self.finisher).await;
+        self.ended.cancel();
+        let _ = self.keeper.await;
+        self.listener.abort();
     }
 }
 

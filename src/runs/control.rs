@@ -100,7 +100,7 @@ pub async fn listens_no_more(c: &mut PgConnection, runner_id: &str) -> Result<()
 }
 
 /// How much waits, of one kind.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Depth {
     pub kind: String,
     /// Queued and due.

@@ -4,9 +4,10 @@ use serde::Serialize;
 use serde_json::Value;
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
+use utoipa::ToSchema;
 
 /// A run as it is shown.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Run {
     pub run_id: String,
     pub kind: String,
@@ -45,11 +46,11 @@ const RUN: &str = "run_id::text, kind::text, project_id, env_id, git_sha, git_re
     claimed_by, lease_expires_at, attempt, max_attempts, concurrency_key, idempotency_key, last_phase,
     cancel_requested_at, input::jsonb, output::jsonb, metadata::jsonb, error, queued_at, started_at, finished_at";
 
-fn at(row: &PgRow, index: usize) -> Result<jiff::Timestamp, sqlx::Error> {
+pub(super) fn at(row: &PgRow, index: usize) -> Result<jiff::Timestamp, sqlx::Error> {
     Ok(row.try_get::<jiff_sqlx::Timestamp, _>(index)?.to_jiff())
 }
 
-fn maybe_at(row: &PgRow, index: usize) -> Result<Option<jiff::Timestamp>, sqlx::Error> {
+pub(super) fn maybe_at(row: &PgRow, index: usize) -> Result<Option<jiff::Timestamp>, sqlx::Error> {
     Ok(row.try_get::<Option<jiff_sqlx::Timestamp>, _>(index)?.map(jiff_sqlx::Timestamp::to_jiff))
 }
 
@@ -94,7 +95,7 @@ pub struct Filter {
 }
 
 /// A page of runs, the newest first: ids that this database made grow with time.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Page {
     pub runs: Vec<Run>,
     /// Give it as `before` for the next page; null: this was the last.
@@ -137,7 +138,7 @@ pub async fn get(c: &mut PgConnection, run_id: &str) -> Result<Option<Run>, sqlx
     row.as_ref().map(run).transpose()
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Event {
     pub event_id: String,
     /// Grows within a run; give it as `after` to go on from here.
@@ -180,7 +181,7 @@ pub async fn events(c: &mut PgConnection, run_id: &str, after: i64, limit: i64) 
         .collect()
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Phase {
     pub name: String,
     pub ordinal: i32,
@@ -220,7 +221,7 @@ pub async fn phases(c: &mut PgConnection, run_id: &str) -> Result<Vec<Phase>, sq
         .collect()
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Attempt {
     pub attempt: i32,
     pub runner_id: String,
@@ -254,7 +255,7 @@ pub async fn attempts(c: &mut PgConnection, run_id: &str) -> Result<Vec<Attempt>
         .collect()
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Artifact {
     pub artifact_id: String,
     pub artifact_key: String,

@@ -5,11 +5,16 @@
 //! to change a run without the lease token of the claim.
 
 pub mod control;
+pub mod follow;
 pub mod line;
 pub mod look;
+pub mod names;
 pub mod queue;
 pub mod record;
+pub mod request;
+pub mod runners;
 pub mod schema;
+pub mod tokens;
 pub mod work;
 
 use serde::Serialize;
@@ -57,7 +62,7 @@ impl NewRun {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Queued {
     pub run_id: String,
     pub status: String,

@@ -1,5 +1,6 @@
 //! The queue's verbs: each is one call of one function of the database.
 
+use super::request::BuildRequest;
 use super::{Claimed, Ended, NewRun, Outcome, Queued};
 use serde_json::Value;
 use sqlx::Row;
@@ -27,6 +28,26 @@ pub async fn enqueue(c: &mut PgConnection, run: &NewRun) -> Result<Queued, sqlx:
     .bind(run.max_attempts)
     .bind(&run.concurrency_key)
     .bind(&run.idempotency_key)
+    .fetch_one(c)
+    .await?;
+    queued(&row)
+}
+
+/// Queues a build in the project's environment of this type, as the documented `ops.queue_run` does; it
+/// says besides whether the run is new.
+pub async fn enqueue_build(c: &mut PgConnection, run: &BuildRequest, key: Option<&str>) -> Result<Queued, sqlx::Error> {
+    let row = sqlx::query(
+        "select q.run_id, q.status, q.queued_at, q.is_new
+         from ops.environment_for($1, $2, 'run:create') as e,
+              ops.enqueue('build', '{}', $1, e.env_id, $3, $4, $5, p_idempotency_key => $6,
+                          p_event => jsonb_build_object('git_sha', $3, 'git_ref', $4, 'env', $2)) as q",
+    )
+    .bind(&run.project_id)
+    .bind(&run.env)
+    .bind(&run.git_sha)
+    .bind(&run.git_ref)
+    .bind(Value::Object(run.metadata.clone()))
+    .bind(key)
     .fetch_one(c)
     .await?;
     queued(&row)

@@ -1,0 +1,132 @@
+//! Looking at runs.
+
+use super::Ops;
+use super::receive::{Query, RunId};
+use crate::http::problem::Problem;
+use crate::runs::look::{self, Artifact, Attempt, Event, Filter, Page, Phase, Run};
+use crate::runs::names;
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use sqlx::postgres::PgConnection;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+const PAGE: i64 = 50;
+const LONGEST_PAGE: i64 = 200;
+const EVENTS: i64 = 200;
+const MOST_EVENTS: i64 = 1000;
+
+/// Runs, the newest first.
+#[utoipa::path(get, path = "/ops/runs", tag = "runs", security(("bearer" = ["runs:read"])),
+    params(
+        ("status" = Option<String>, Query, description = "one or more statuses, separated by commas, or repeated"),
+        ("kind" = Option<String>, Query, pattern = "^[a-z][a-z0-9_]{0,62}$"),
+        ("project_id" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9-]{0,62}$"),
+        ("env_id" = Option<String>, Query, min_length = 1, max_length = 200),
+        ("before" = Option<String>, Query, pattern = "^run-[a-z0-9-]{1,96}$", description = "`next` of the page before"),
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 200, description = "without it 50"),
+    ),
+    responses((status = 200, body = Page)))]
+pub async fn list(State(ops): State<Arc<Ops>>, mut query: Query) -> Result<Json<Page>, Problem> {
+    let filter = Filter {
+        status: query.texts("status", names::status)?,
+        kind: query.text("kind", names::kind)?,
+        project_id: query.text("project_id", names::project_id)?,
+        env_id: query.text("env_id", names::key)?,
+        before: query.text("before", names::run_id)?,
+    };
+    let limit = query.number("limit", 1, LONGEST_PAGE)?.unwrap_or(PAGE);
+    query.end()?;
+    Ok(Json(look::list(&mut *ops.connection().await?, &filter, limit).await?))
+}
+
+/// One run.
+#[utoipa::path(get, path = "/ops/runs/{run_id}", tag = "runs", security(("bearer" = ["runs:read"])),
+    params(("run_id" = String, Path)), responses((status = 200, body = Run)))]
+pub async fn show(State(ops): State<Arc<Ops>>, RunId(id): RunId) -> Result<Json<Run>, Problem> {
+    look::get(&mut *ops.connection().await?, &id).await?.map(Json).ok_or_else(Problem::no_run)
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Events {
+    events: Vec<Event>,
+    /// Give it as `after` for the next page; null: there are no more for now.
+    next: Option<i64>,
+}
+
+/// What happened in a run, in order.
+#[utoipa::path(get, path = "/ops/runs/{run_id}/events", tag = "runs", security(("bearer" = ["runs:read"])),
+    params(
+        ("run_id" = String, Path),
+        ("after" = Option<i64>, Query, minimum = 0, description = "only events with a larger seq"),
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 1000, description = "without it 200"),
+    ),
+    responses((status = 200, body = Events)))]
+pub async fn events(State(ops): State<Arc<Ops>>, RunId(id): RunId, mut query: Query) -> Result<Json<Events>, Problem> {
+    let after = query.number("after", 0, i64::MAX)?.unwrap_or(0);
+    let limit = query.number("limit", 1, MOST_EVENTS)?.unwrap_or(EVENTS);
+    query.end()?;
+    let mut c = ops.connection().await?;
+    let mut events = look::events(&mut c, &id, after, limit + 1).await?;
+    let mut next = None;
+    if i64::try_from(events.len()).is_ok_and(|n| n > limit) {
+        events.pop();
+        next = events.last().map(|event| event.seq);
+    }
+    exists(&mut c, &id, events.is_empty()).await?;
+    Ok(Json(Events { events, next }))
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Phases {
+    phases: Vec<Phase>,
+}
+
+/// A run's checkpointed steps.
+#[utoipa::path(get, path = "/ops/runs/{run_id}/phases", tag = "runs", security(("bearer" = ["runs:read"])),
+    params(("run_id" = String, Path)), responses((status = 200, body = Phases)))]
+pub async fn phases(State(ops): State<Arc<Ops>>, RunId(id): RunId) -> Result<Json<Phases>, Problem> {
+    let mut c = ops.connection().await?;
+    let phases = look::phases(&mut c, &id).await?;
+    exists(&mut c, &id, phases.is_empty()).await?;
+    Ok(Json(Phases { phases }))
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Attempts {
+    attempts: Vec<Attempt>,
+}
+
+/// Every try of a run: who, when, and how it ended.
+#[utoipa::path(get, path = "/ops/runs/{run_id}/attempts", tag = "runs", security(("bearer" = ["runs:read"])),
+    params(("run_id" = String, Path)), responses((status = 200, body = Attempts)))]
+pub async fn attempts(State(ops): State<Arc<Ops>>, RunId(id): RunId) -> Result<Json<Attempts>, Problem> {
+    let mut c = ops.connection().await?;
+    let attempts = look::attempts(&mut c, &id).await?;
+    exists(&mut c, &id, attempts.is_empty()).await?;
+    Ok(Json(Attempts { attempts }))
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Artifacts {
+    artifacts: Vec<Artifact>,
+}
+
+/// What a run left behind, and where it lies.
+#[utoipa::path(get, path = "/ops/runs/{run_id}/artifacts", tag = "runs", security(("bearer" = ["runs:read"])),
+    params(("run_id" = String, Path)), responses((status = 200, body = Artifacts)))]
+pub async fn artifacts(State(ops): State<Arc<Ops>>, RunId(id): RunId) -> Result<Json<Artifacts>, Problem> {
+    let mut c = ops.connection().await?;
+    let artifacts = look::artifacts(&mut c, &id).await?;
+    exists(&mut c, &id, artifacts.is_empty()).await?;
+    Ok(Json(Artifacts { artifacts }))
+}
+
+/// Only where nothing was found does it matter.
+async fn exists(c: &mut PgConnection, id: &str, is_in_doubt: bool) -> Result<(), Problem> {
+    match is_in_doubt && look::get(c, id).await?.is_none() {
+        true => Err(Problem::no_run()),
+        false => Ok(()),
+    }
+}
