@@ -43,12 +43,21 @@ async fn arguments_are_words_and_never_shell_and_what_is_printed_is_kept_and_cle
 }
 
 #[tokio::test]
-async fn a_program_that_fails_ends_the_run_with_its_last_words() {
+async fn a_program_that_fails_ends_the_run_with_its_last_words_unless_it_may_be_tried_again() {
     let world = World::new().await;
     world.program("breaks", "echo before; echo 'no such thing' >&2; exit 3");
     let run = world.queue_custom(json!([{ "name": "x", "uses": "command", "with": { "program": "breaks" } }])).await;
     let runner = world.runner();
     assert_eq!(world.failed(&run).await, "Phase x failed: breaks ended with code 3: no such thing");
+    assert_eq!(world.run(&run).await.attempt, 1);
+    let marker = world.folder.path().join("tried").display().to_string();
+    world.program("second", &format!("test -e {marker} || {{ touch {marker}; exit 1; }}"));
+    runner.end().await;
+    let with = json!({ "program": "second" });
+    let run = world.queue_custom(json!([{ "name": "x", "uses": "command", "with": with, "retries": 1 }])).await;
+    let runner = world.runner();
+    world.succeeded(&run).await;
+    assert_eq!(world.run(&run).await.attempt, 1, "tried again within its attempt");
     runner.end().await;
     world.stop().await;
 }
