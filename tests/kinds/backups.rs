@@ -1,8 +1,14 @@
 //! Backups and restores by PostgreSQL's own programs, on real data.
 
 use crate::world::{World, execute};
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use sqlx::{Executor, PgConnection, Row};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 const DATA: &str = "create schema app; create table app.people (id int primary key, name text);
     create index on app.people (name); create view app.names as select name from app.people;
@@ -150,5 +156,70 @@ async fn a_backup_without_a_database_fails_with_what_is_missing() {
     runner.end().await;
     assert!(!world.store().exists() || std::fs::read_dir(world.store()).expect("a folder").next().is_none());
     assert_eq!(json!(world.artifacts(&run.run_id).await.len()), json!(0));
+    world.stop().await;
+}
+
+type Objects = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+
+/// As much of S3 as a store needs: whole objects, and objects in parts.
+async fn bucket() -> (String, Objects) {
+    let objects = Objects::default();
+    let held = objects.clone();
+    let app = Router::new().fallback(async move |method: Method, uri: Uri, body: Bytes| -> Response {
+        let mut objects = held.lock().expect("no test panics here");
+        let (path, query) = (uri.path().to_owned(), uri.query().unwrap_or_default());
+        let xml = |name: &str| {
+            format!("<{name}><Bucket>kept</Bucket><Key>k</Key><UploadId>u1</UploadId><ETag>e</ETag></{name}>")
+        };
+        match (method, query) {
+            (Method::POST, "uploads" | "uploads=") => xml("InitiateMultipartUploadResult").into_response(),
+            (Method::POST, _) => xml("CompleteMultipartUploadResult").into_response(),
+            (Method::PUT, _) => {
+                // The parts of one object, in order, are what it is.
+                let object = objects.entry(path).or_default();
+                if !query.contains("partNumber") || query.contains("partNumber=1&") {
+                    object.clear();
+                }
+                object.extend_from_slice(&body);
+                [("etag", "e")].into_response()
+            }
+            (Method::GET, _) => match objects.get(&path) {
+                Some(bytes) => {
+                    ([("etag", "e"), ("last-modified", "Sat, 21 Nov 2026 00:00:00 GMT")], bytes.clone()).into_response()
+                }
+                None => StatusCode::NOT_FOUND.into_response(),
+            },
+            _ => StatusCode::NOT_IMPLEMENTED.into_response(),
+        }
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (format!("http://{address}"), objects)
+}
+
+#[tokio::test]
+async fn a_bucket_that_speaks_s3_keeps_what_a_folder_does() {
+    let world = World::new().await;
+    let (url, objects) = bucket().await;
+    *world.bucket.lock().expect("no test panics here") = Some(url);
+    let mut dev = world.database("shop-dev").await;
+    execute(&mut dev, DATA).await;
+    let build = world.queue_build("main", &json!({})).await;
+    let runner = world.runner();
+    let made = backup(&world, "dev").await;
+    World::expect(&end_of(&world, "backups", &made).await, "success");
+    world.succeeded(&build).await;
+    execute(&mut dev, "delete from app.people").await;
+    let asked = restore(&world, &made, "shop-dev").await;
+    World::expect(&end_of(&world, "restores", &asked).await, "success");
+    runner.end().await;
+    assert_eq!(people(&mut dev).await, 1000);
+    let dump = row(&world, "backups", &made, "db_dump_path").await;
+    let objects = objects.lock().expect("no test panics here");
+    assert!(objects[&format!("/kept/below/{dump}")].starts_with(b"PGDMP"));
+    assert!(objects.contains_key(&format!("/kept/below/shop/shop-dev/{build}/manifest.json")), "{:?}", objects.keys());
+    assert!(!world.store().exists());
+    drop(objects);
     world.stop().await;
 }

@@ -5,6 +5,10 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::HeaderMap;
 use axum::routing::post;
+use ops_controller::clients::Seam;
+use ops_controller::runner::kinds;
+use ops_controller::runner::kinds::build::settings::Plan;
+use ops_controller::runs::queue::{self, RunnerId};
 use ops_controller::sandbox::github::{Fate, GitHub, GitHubOptions};
 use ops_controller::sandbox::railway::AppFate;
 use serde_json::{Value, json};
@@ -292,5 +296,31 @@ async fn a_build_that_takes_too_long_is_tried_again_and_then_failed_with_one_wor
     assert_eq!(world.failed(&run).await, "Phase build_image failed: the build took longer than 0.2 s");
     tokio::time::timeout(Duration::from_secs(30), runner.end()).await.expect("in time");
     assert_eq!((world.run(&run).await.attempt, world.dispatches()), (2, 1));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_readmes_examples_are_understood() {
+    let world = World::new().await;
+    let readme = include_str!("../../README.md");
+    let section =
+        readme.split("## Durable runs").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("a section");
+    let blocks = section.split("```json\n").skip(1).map(|block| block.split("```").next().expect("its end"));
+    let examples: Vec<Value> = blocks.map(|text| serde_json::from_str(text).expect("JSON")).collect();
+    let (configs, phases): (Vec<_>, Vec<_>) = examples.into_iter().partition(|example| example.get("phases").is_none());
+    assert_eq!((configs.len(), phases.len()), (2, 1));
+    for config in configs {
+        Plan::read(&config, &json!({}), false).expect("a plan");
+    }
+    let kinds = kinds::all(&world.settings(&Seam::default()));
+    for name in kinds.keys() {
+        assert!(section.contains(&format!("| `{name}` |")), "{name} is not in the table of kinds");
+    }
+    let run = world.queue_custom(phases[0]["phases"].clone()).await;
+    let lease = std::time::Duration::from_secs(60);
+    let claimed =
+        queue::claim(&mut *world.c().await, &RunnerId("r1".to_owned()), &["custom".to_owned()], 1, lease).await;
+    let phases = kinds["custom"].phases(&claimed.expect("an answer")[0]).expect("phases");
+    assert_eq!(phases.iter().filter(|phase| phase.beside_previous).count(), 1, "{run}");
     world.stop().await;
 }

@@ -89,6 +89,8 @@ pub struct World {
     pub railway: Railway,
     pub folder: TempDir,
     programs: Mutex<Vec<String>>,
+    /// Instead of a folder.
+    pub bucket: Mutex<Option<String>>,
 }
 
 impl World {
@@ -110,7 +112,17 @@ impl World {
         let url = server.url().replace(&format!("/{MIGRATED}"), &format!("/{name}"));
         let address = Address::from_url(&url, "test").expect("an address");
         let session = tokio::sync::Mutex::new(address.connect().await.expect("a connection"));
-        let world = World { server, session, name, address, github, railway, folder, programs: Mutex::default() };
+        let world = World {
+            server,
+            session,
+            name,
+            address,
+            github,
+            railway,
+            folder,
+            programs: Mutex::default(),
+            bucket: Mutex::default(),
+        };
         world
             .execute(
                 "insert into ops.projects (project_id, name, repo_slug) values ('shop', 'Shop', 'acme/app');
@@ -170,14 +182,23 @@ impl World {
 
     pub fn settings(&self, seam: &Seam) -> Arc<Settings> {
         let github = self.github.options();
+        let bucket = self.bucket.lock().expect("no test panics here").clone();
+        let store = match bucket {
+            Some(_) => "s3://kept/below".to_owned(),
+            None => self.store().display().to_string(),
+        };
         let pairs = [
+            ("AWS_ACCESS_KEY_ID", "AKIANOTREAL".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "not-a-real-key".to_owned()),
+            ("AWS_REGION", "eu-west-1".to_owned()),
+            ("AWS_ENDPOINT_URL", bucket.unwrap_or_default()),
             ("OPS_DATABASE_URL", self.url_of(&self.name)),
             ("TARGET_DATABASE_URL", self.url_of("postgres")),
             ("GITHUB_API_URL", self.github.url()),
             ("GITHUB_TOKEN", github.token.clone()),
             ("RAILWAY_API_URL", self.railway.url()),
             ("RAILWAY_API_TOKEN", self.railway.options().account_token.clone()),
-            ("ARTIFACT_STORE", self.store().display().to_string()),
+            ("ARTIFACT_STORE", store),
             ("RUNNER_COMMANDS", self.programs.lock().expect("no test panics here").join(",")),
         ];
         let given = |(name, value): (&str, String)| (!value.is_empty()).then(|| (name.to_owned(), value));
