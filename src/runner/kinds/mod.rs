@@ -80,7 +80,7 @@ impl Settings {
         let none = DatabasePlace { host: String::new(), port: 0, name: String::new() };
         Ok(Settings {
             store: Store::new(runner, seam),
-            caller: Caller::new(seam)?,
+            caller: Caller::new(seam),
             github,
             railway,
             programs: runner.commands.clone(),

@@ -41,7 +41,11 @@ pub async fn run(
     }
     let all = finished.err();
     let first = all.lines().find(|line| line.contains("error")).map_or_else(|| finished.last_line(), str::to_owned);
-    let message = format!("{tool} ended with {}: {}", finished.ended, crate::clients::http::clip(&first));
+    let mut message = format!("{tool} ended with {}: {}", finished.ended, crate::clients::http::clip(&first));
+    if all.contains("cannot drop") {
+        message
+            .push_str("; what was made since the dump stands in its way: drop it, or restore into an empty database");
+    }
     match PASSES.iter().any(|words| all.contains(words)) && !all.contains("does not exist") {
         true => Err(PhaseError::Transient(message)),
         false => Err(PhaseError::Failed(message)),

@@ -13,7 +13,7 @@ use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// More is no answer to a check.
@@ -22,11 +22,12 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(600);
 
 /// Sends the requests of phases.
-#[derive(Clone)]
 pub struct Caller {
-    outside: Http,
+    seam: Seam,
+    /// Made when they are first used: each reads all of the machine's certificates.
+    outside: OnceLock<Http>,
     /// For this machine's own addresses: no proxy stands in between.
-    local: Http,
+    local: OnceLock<Http>,
 }
 
 /// What is sent. `url` may be a path, which then is one of the deployment's.
@@ -58,17 +59,24 @@ pub struct Reply {
 }
 
 impl Caller {
-    pub fn new(seam: &Seam) -> Result<Caller, ClientError> {
-        let http = |local| {
-            let budget = Arc::new(Budget::default());
-            Http::new("the service asked", LONGEST, HeaderMap::new(), seam, budget, local)
-        };
-        Ok(Caller { outside: http(false)?, local: http(true)? })
+    pub fn new(seam: &Seam) -> Caller {
+        Caller { seam: seam.clone(), outside: OnceLock::new(), local: OnceLock::new() }
+    }
+
+    fn http(&self, url: &str) -> Result<&Http, ClientError> {
+        let is_local = crate::config::is_loopback_url(url);
+        let cell = if is_local { &self.local } else { &self.outside };
+        if let Some(http) = cell.get() {
+            return Ok(http);
+        }
+        let budget = Arc::new(Budget::default());
+        let made = Http::new("the service asked", LONGEST, HeaderMap::new(), &self.seam, budget, is_local)?;
+        Ok(cell.get_or_init(|| made))
     }
 
     /// Sent once. `what` names the call at the seam.
     pub async fn send(&self, what: &str, request: &Request) -> Result<Reply, PhaseError> {
-        let http = if crate::config::is_loopback_url(&request.url) { &self.local } else { &self.outside };
+        let http = self.http(&request.url)?;
         let mut built = http.client().request(request.method.clone(), &request.url).headers(request.headers.clone());
         if let Some(body) = &request.body {
             built = built.json(body);

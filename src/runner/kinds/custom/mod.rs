@@ -9,8 +9,8 @@
 //! ] }
 //! ```
 //!
-//! A phase has a `timeout` (of each try; 5 min), `retries` (0) and may begin together with the ones right
-//! before it (`parallel_with`: one of their names). No phases: nothing to do, which is a success. Programs
+//! A phase has a `timeout` (for all of its tries together; 5 min), `retries` after any failure (0) and may
+//! begin together with the ones right before it (`parallel_with`: one of their names). No phases: nothing to do, which is a success. Programs
 //! are those of RUNNER_COMMANDS. Statements go to the environment's own database, never to that of the
 //! runs; they are one transaction, but whether it was committed can be lost with its answer, so **the
 //! statements must be harmless when made twice**. A phase that waits for another run keeps its slot: a
@@ -26,6 +26,7 @@ use super::store::scratch;
 use super::{Settings, environment, stopped};
 use crate::runner::kind::{Context, Kind, Phase, PhaseError, Work};
 use crate::runs::Claimed;
+use crate::runs::record::Level;
 use crate::telemetry::redact_text;
 use serde_json::{Map, Value, json};
 use spec::{Spec, Uses};
@@ -33,8 +34,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Between tries of a request that was not answered as expected.
-const AGAIN: Duration = Duration::from_secs(1);
+/// Between tries of a phase: this, doubled each time.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Of a body, so much is kept.
 const SHOWN: usize = 16 << 10;
 
@@ -51,6 +53,18 @@ impl Kind for Custom {
             let Some(spec) = all.into_iter().nth(context.index) else {
                 return Err(PhaseError::failed("the run's metadata has changed: this phase is gone"));
             };
+            let mut pause = SHORTEST_PAUSE;
+            for _ in 1..spec.tries {
+                match self.perform(context, &spec).await {
+                    Ok(output) => return Ok(output),
+                    Err(PhaseError::Lost) => return Err(PhaseError::Lost),
+                    Err(error) => context.note(Level::Warn, &format!("Tried again: {error}"), json!({})).await?,
+                }
+                tokio::select! {
+                    _ = context.told_to_stop() => return Err(stopped()),
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                }
+            }
             self.perform(context, &spec).await
         })
     }
@@ -63,7 +77,7 @@ impl Kind for Custom {
 impl Custom {
     async fn perform(&self, context: &Context, spec: &Spec) -> Result<Value, PhaseError> {
         match &spec.uses {
-            Uses::Http(request) => self.http(context, request, spec.tries).await,
+            Uses::Http(request) => self.http(context, request).await,
             Uses::Command(named) => {
                 let path = command::listed(&self.0.programs, &named.program)?;
                 let folder = scratch()?;
@@ -86,33 +100,17 @@ impl Custom {
         }
     }
 
-    /// An answer that is not as expected counts as a try, too.
-    async fn http(&self, context: &Context, request: &Request, tries: u64) -> Result<Value, PhaseError> {
-        let mut left = tries;
-        loop {
-            context.fence().check().map_err(|_| PhaseError::Lost)?;
-            left = left.saturating_sub(1);
-            let error = match self.0.caller.send("call", request).await {
-                Ok(reply) => match request.expect.unmet(&reply) {
-                    None => {
-                        let text = redact_text(&String::from_utf8_lossy(&reply.body));
-                        let text: String = text.chars().take(SHOWN).collect();
-                        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-                        let took = reply.took.as_millis() as u64;
-                        return Ok(json!({ "status": reply.status, "duration_ms": took, "body": body }));
-                    }
-                    Some(why) => refused(&reply, why),
-                },
-                Err(error) => error,
-            };
-            if left == 0 {
-                return Err(error);
-            }
-            tokio::select! {
-                _ = context.told_to_stop() => return Err(stopped()),
-                () = tokio::time::sleep(AGAIN) => {}
-            }
+    async fn http(&self, context: &Context, request: &Request) -> Result<Value, PhaseError> {
+        context.fence().check().map_err(|_| PhaseError::Lost)?;
+        let reply = self.0.caller.send("call", request).await?;
+        if let Some(why) = request.expect.unmet(&reply) {
+            return Err(refused(&reply, why));
         }
+        let text = redact_text(&String::from_utf8_lossy(&reply.body));
+        let text: String = text.chars().take(SHOWN).collect();
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        let took = reply.took.as_millis() as u64;
+        Ok(json!({ "status": reply.status, "duration_ms": took, "body": body }))
     }
 }
 

@@ -20,7 +20,7 @@ const TRANSACTIONS_OWN: [&str; 8] = ["begin", "start", "commit", "end", "rollbac
 pub struct Spec {
     pub phase: Phase,
     pub uses: Uses,
-    /// Of a request, which judges its answers itself.
+    /// Whatever fails is tried so often, which the runner does only with what may pass by itself.
     pub tries: u64,
 }
 
@@ -68,12 +68,7 @@ pub fn read(metadata: &Value) -> Result<Vec<Spec>, String> {
         }
         group.push(name.clone());
         shape.end();
-        let own_tries = matches!(uses, Some(Uses::Http(_)));
-        let phase = Phase {
-            retries: if own_tries { 0 } else { u32::try_from(retries).unwrap_or_default() },
-            beside_previous: beside.is_some(),
-            ..Phase::new(name, timeout)
-        };
+        let phase = Phase { beside_previous: beside.is_some(), ..Phase::new(name, timeout) };
         all.extend(uses.map(|uses| Spec { phase, uses, tries: retries + 1 }));
     }
     faults.none_or(Some(all))
