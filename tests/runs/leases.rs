@@ -136,7 +136,7 @@ async fn work_on_a_run_that_somebody_put_back_is_ended() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_of_the_database_loses_nothing() {
-    let store = Store::new().await;
+    let store = Store::alone().await;
     let (began, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (begun, gone_on) = (began.clone(), go_on.clone());
     let kind = Steps::default()

@@ -6,6 +6,8 @@ mod ends;
 mod leases;
 mod order;
 mod phases;
+#[path = "../support/postgres.rs"]
+mod postgres;
 mod processes;
 mod store;
 mod waking;

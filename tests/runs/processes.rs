@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 fn environment(store: &Store, folder: &tempfile::TempDir) -> Environment {
     Environment::default()
-        .with("OPS_DATABASE_URL", store.cluster.url())
+        .with("OPS_DATABASE_URL", &store.url)
         .with("LISTEN_ADDR", "127.0.0.1:0")
         .with("RUNNER_COMMANDS", "true=/bin/true,sleep=/bin/sleep")
         .with("RUNNER_LEASE", "1s")
@@ -110,7 +110,7 @@ async fn a_runner_that_is_asked_to_stop_hands_back_what_it_cannot_end_and_leaves
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_runner_waits_for_its_database_and_makes_the_tables_itself() {
-    let store = Store::new().await;
+    let store = Store::alone().await;
     store.execute("drop schema ops cascade").await;
     let folder = tempfile::tempdir().expect("a folder");
     store.cluster.stop().await.expect("stopped");
@@ -119,8 +119,8 @@ async fn a_runner_waits_for_its_database_and_makes_the_tables_itself() {
     let runner = environment(&store, &folder).start_printing_to(&["runner"], file);
     until_said(&out, "no runs are executed for now").await;
     store.cluster.start().await.expect("started");
-    let there = "select to_regclass('ops.runners') is not null";
-    store.until("the tables are made", there).await;
+    store.until("the tables are made", "select to_regclass('ops.runners') is not null").await;
+    store.until("it says that it is there", "select exists (select from ops.runners)").await;
     let run = store.enqueue(&phases("true", &[])).await.run_id;
     store.until_status(&run, "success").await;
     runner.end_with(libc::SIGTERM).await.expect_code(0);

@@ -1,11 +1,12 @@
 //! A private database with our schema, runners on it, and kinds that do what a test wants.
 
+use crate::postgres;
 use ops_controller::runner::kind::{Context, Kind, Phase, PhaseError, Work};
 use ops_controller::runner::{Kinds, Options, Runner};
 use ops_controller::runs::look::{self, Run};
 use ops_controller::runs::schema::Address;
 use ops_controller::runs::{Claimed, NewRun, Queued, queue};
-use ops_controller::sandbox::postgres::{Cluster, ClusterOptions};
+use ops_controller::sandbox::postgres::Cluster;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Executor, PgConnection, Row};
 use std::collections::HashMap;
@@ -20,16 +21,25 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 
 pub struct Store {
     pub cluster: Arc<Cluster>,
+    pub url: String,
     pub address: Address,
 }
 
 impl Store {
     pub async fn new() -> Store {
-        let options = ClusterOptions { database: "ops".to_owned(), ..ClusterOptions::default() };
-        let cluster = Arc::new(Cluster::create(options).await.expect("a cluster"));
+        let cluster = postgres::server("").await;
+        let name = postgres::database(&cluster, postgres::MIGRATED).await;
+        let url = postgres::url(&cluster, &name);
+        let address = Address::from_url(&url, "test").expect("an address");
+        Store { cluster, url, address }
+    }
+
+    /// On a server of its own, which can be stopped.
+    pub async fn alone() -> Store {
+        let cluster = Arc::new(Cluster::create(postgres::options()).await.expect("a cluster"));
         let address = Address::from_url(&cluster.url(), "test").expect("an address");
         address.migrate().await.expect("migrated");
-        Store { cluster, address }
+        Store { url: cluster.url(), cluster, address }
     }
 
     pub async fn c(&self) -> PgConnection {
