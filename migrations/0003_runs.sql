@@ -61,8 +61,8 @@ begin
         broken := 'an environment is one of a project';
     elsif p_kind = 'build' and num_nulls(p_env_id, p_git_sha, p_git_ref) > 0 then
         broken := 'a build says what is built for which environment';
-    elsif p_max_attempts not between 1 and 100 or p_attempt < 0 then
-        broken := 'a run has 1 to 100 attempts';
+    elsif p_max_attempts < 1 or p_attempt < 0 then
+        broken := 'a run has at least one attempt';
     elsif p_claimed_by = '' or p_lease_token < 0 then
         broken := 'a runner has a name, and lease tokens count';
     elsif p_status = 'queued' then
@@ -237,7 +237,7 @@ create trigger run_changes_status
     before update of status on ops.runs
     for each row
     -- The usual ways are spared the call.
-    when (old.finished_at is not null or new.status in ('queued', 'cancelled')
+    when (old.finished_at is not null or new.status in ('queued', 'cancelled', 'failed')
           or (old.status = 'queued') <> (new.status = 'claimed'))
     execute function ops.run_changes_status();
 

@@ -51,7 +51,7 @@ begin
         select r.* into strict there from ops.runs r where r.idempotency_key = p_idempotency_key;
         if (there.kind, there.input, there.project_id, there.env_id, there.git_sha, there.git_ref)
            is distinct from (p_kind, coalesce(p_input, '{}'), p_project_id, p_env_id, p_git_sha, p_git_ref) then
-            raise exception 'idempotency key % was used for another run: %', p_idempotency_key, there.run_id
+            raise exception 'idempotency key % was used for another run', p_idempotency_key
                 using errcode = 'unique_violation';
         end if;
         return query select there.run_id::text, there.status::text, there.queued_at, false;
@@ -84,6 +84,7 @@ declare
     payload jsonb := jsonb_build_object('worker_id', p_runner_id);
     chosen  text[];
     keyed   boolean;
+    got     text[];
 begin
     if exists (select from ops.paused_kinds) then
         kinds := array(select k from unnest(p_kinds) as k where not exists (select from ops.paused_kinds p where p.kind = k));
@@ -114,10 +115,14 @@ begin
         return;
     end if;
     if keyed then
-        -- Who else claims the same key at this moment either waits for nothing, because we have it, or
-        -- has it. Another statement, so that it sees what was committed before the lock was taken.
-        perform pg_catalog.pg_try_advisory_xact_lock(hashtextextended('ops.runs ' || r.concurrency_key, 0))
-        from ops.runs r where r.run_id = any(chosen) and r.concurrency_key is not null;
+        -- Who else claims the same key at this moment does not get its lock, and leaves it alone.
+        got := array(
+            select k.concurrency_key
+            from (select distinct r.concurrency_key from ops.runs r
+                  where r.run_id = any(chosen) and r.concurrency_key is not null) as k
+            where pg_catalog.pg_try_advisory_xact_lock(hashtextextended('ops.runs ' || k.concurrency_key, 0))
+        );
+        -- Another statement, so that it sees what was committed before a lock was taken.
         chosen := array(
             select f.run_id from (
                 select r.run_id, r.concurrency_key,
@@ -125,8 +130,7 @@ begin
                 from ops.runs r where r.run_id = any(chosen)
             ) as f
             where f.concurrency_key is null or (
-                f.place = 1
-                and pg_catalog.pg_try_advisory_xact_lock(hashtextextended('ops.runs ' || f.concurrency_key, 0))
+                f.place = 1 and f.concurrency_key = any(got)
                 and not exists (
                     select from ops.runs b
                     where b.concurrency_key = f.concurrency_key and b.status in ('claimed', 'running')
@@ -297,7 +301,7 @@ begin
                 when r.attempt < r.max_attempts then 'queued'
                 else 'failed'
             end,
-            requeued_for = 'lost',
+            requeued_for = 'lost', lease_expires_at = null, finished_at = now(),
             run_at = now() + ops.backoff(r.attempt, r.backoff_seconds, r.backoff_max_seconds),
             error = 'its runner ' || r.claimed_by || ' was not heard of in time', updated_at = now()
         where r.run_id = any(lost)

@@ -92,6 +92,8 @@ begin
     select q.run_id, q.status, q.queued_at
     from ops.enqueue(
         'build', '{}', p_project_id, env.env_id, p_git_sha, p_git_ref, p_metadata,
+        -- Of one environment, one build is under way: two would deploy over each other.
+        p_concurrency_key => 'build:' || env.env_id,
         p_idempotency_key => p_idempotency_key,
         p_event => jsonb_build_object('git_sha', p_git_sha, 'git_ref', p_git_ref, 'env', p_env)
     ) as q;
@@ -211,7 +213,11 @@ begin
     if run.status in ('claimed', 'running') and ops.is_holder(run.claimed_by) then
         update ops.runs r
         set status = 'running', heartbeat_at = now(), updated_at = now(),
-            lease_expires_at = greatest(r.lease_expires_at, now() + ops.external_lease())
+            -- A runner of ours renews its leases itself, and shorter ones.
+            lease_expires_at = case
+                when exists (select from ops.runners w where w.runner_id = run.claimed_by) then r.lease_expires_at
+                else greatest(r.lease_expires_at, now() + ops.external_lease())
+            end
         where r.run_id = p_run_id;
     end if;
     insert into ops.run_events (run_id, level, message, payload, attempt)
@@ -369,23 +375,46 @@ create view ops.run_artifacts with (security_invoker = true) as
 comment on view ops.run_logs is 'run_events under the names of the later specification';
 comment on view ops.run_artifacts is 'artifacts under the names of the later specification; checksum: SHA-256';
 
--- Returns how many went. Events of runs that are not finished stay.
-create function ops.cleanup_old_events(retention_days integer default 90) returns integer
+-- Some of the old events of finished runs; returns how many went. So much at a time that no statement
+-- takes long, however much has gathered.
+create function ops.cleanup_some_events(p_retention_days integer, p_limit integer) returns integer
     language plpgsql security definer
     set search_path = ''
 as $$
 declare
     gone integer;
 begin
-    if retention_days is null or retention_days < 0 then
-        raise exception 'retention_days must not be negative: %', retention_days
+    if p_retention_days is null or p_retention_days < 0 then
+        raise exception 'retention_days must not be negative: %', p_retention_days
             using errcode = 'invalid_parameter_value';
     end if;
     delete from ops.run_events e
-    using ops.runs r
-    where r.run_id = e.run_id and r.finished_at is not null
-      and e.created_at < now() - make_interval(days => retention_days);
+    where e.ctid = any(array(
+        select o.ctid
+        from ops.run_events o
+        join ops.runs r on r.run_id = o.run_id
+        where r.finished_at is not null and o.created_at < now() - make_interval(days => p_retention_days)
+        limit p_limit
+    ));
     get diagnostics gone = row_count;
+    return gone;
+end
+$$;
+
+-- All of them. Returns how many went. Events of runs that are not finished stay.
+create function ops.cleanup_old_events(retention_days integer default 90) returns integer
+    language plpgsql security definer
+    set search_path = ''
+as $$
+declare
+    gone integer := 0;
+    some integer;
+begin
+    loop
+        some := ops.cleanup_some_events(retention_days, 10000);
+        gone := gone + some;
+        exit when some = 0;
+    end loop;
     return gone;
 end
 $$;

@@ -73,7 +73,7 @@ fn the_sidecar_publishes_on_loopback_and_runs_without_rights() {
         "- ALL",
         "- no-new-privileges:true",
         "- state:/var/lib/ops-controller",
-        "stop_grace_period: 15s",
+        "stop_grace_period: 45s",
     ] {
         assert!(COMPOSE.lines().any(|l| l.trim() == line), "{line}");
     }

@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// The document's function executes this kind.
 const BUILD: &str = "build";
@@ -30,6 +31,8 @@ const SERVER_GRACE: Duration = Duration::from_millis(500);
 pub struct Work {
     pub routes: OpsRoutes,
     runner: Option<JoinHandle<()>>,
+    /// Runs that requests have begun.
+    executions: TaskTracker,
 }
 
 impl Work {
@@ -40,10 +43,11 @@ impl Work {
         let settings = Settings::new(config, &Seam::default()).map_err(|e| e.to_string())?;
         let kinds = kinds::all(&Arc::new(settings));
         let options = options(config);
-        let run_one = run_one(&address, &options, &kinds, stop.clone());
+        let executions = TaskTracker::new();
+        let run_one = run_one(&address, &options, &kinds, executions.clone(), stop.clone());
         let routes = OpsRoutes::new(&address, kinds.keys().cloned()).with_execution(run_one);
         let runner = (options.concurrency > 0).then(|| tokio::spawn(work(address, options, kinds, stop)));
-        Ok(Work { routes, runner })
+        Ok(Work { routes, runner, executions })
     }
 
     /// Until what was begun has ended, or was handed back.
@@ -51,6 +55,8 @@ impl Work {
         if let Some(runner) = self.runner {
             let _ = runner.await;
         }
+        self.executions.close();
+        self.executions.wait().await;
     }
 }
 
@@ -67,14 +73,24 @@ fn options(config: &OpsConfig) -> Options {
 }
 
 /// What `POST /functions/v1/ops-runner` does: one build, with a name of its own.
-fn run_one(address: &Address, options: &Options, kinds: &Kinds, stop: CancellationToken) -> RunOne {
+fn run_one(
+    address: &Address,
+    options: &Options,
+    kinds: &Kinds,
+    executions: TaskTracker,
+    stop: CancellationToken,
+) -> RunOne {
     let builds: Kinds = kinds.iter().filter(|(name, _)| *name == BUILD).map(|(n, k)| (n.clone(), k.clone())).collect();
     let (address, options) = (address.clone(), Options { concurrency: 1, ..options.clone() });
     Arc::new(move || {
         let runner = Runner::new(address.clone(), options.clone(), builds.clone());
-        let stop = stop.clone();
+        // Of its own: it goes on when nobody waits for it, and is waited for at the end.
+        let execution = executions.spawn(runner.once(stop.clone()));
         Box::pin(async move {
-            match runner.once(stop).await {
+            let Ok(executed) = execution.await else {
+                return Err(NotExecuted::Lost("its execution failed, see the log".to_owned()));
+            };
+            match executed {
                 Ok(None) => Ok(None),
                 Ok(Some(once)) => {
                     Ok(Some(Executed { run_id: once.run_id, status: once.status, worker_id: once.worker_id }))

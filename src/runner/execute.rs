@@ -31,6 +31,17 @@ enum Broken {
     Stopped(Stop),
 }
 
+impl Broken {
+    /// Of several, the heaviest counts: what is final is not tried again.
+    fn weight(&self) -> u8 {
+        match self {
+            Broken::Transient(_) => 0,
+            Broken::Failed(_) => 1,
+            Broken::Stopped(_) => 2,
+        }
+    }
+}
+
 pub async fn execute(shared: &Shared, run: Claimed, holding: Arc<Holding>, words: &mpsc::Sender<Word>) {
     let began = Instant::now();
     let run = Arc::new(run);
@@ -94,7 +105,9 @@ impl Attempt<'_> {
             let todo = group.into_iter().filter(|(_, phase)| !locked(&outputs).contains_key(&phase.name));
             let ended = join_all(todo.map(|(index, phase)| self.phase(kind, index, phase, &outputs))).await;
             // All of them were let come to their end: their checkpoints count in the next attempt.
-            ended.into_iter().collect::<Result<(), Broken>>()?;
+            if let Some(worst) = ended.into_iter().filter_map(Result::err).max_by_key(Broken::weight) {
+                return Err(worst);
+            }
         }
         let outputs = locked(&outputs);
         Ok(kind.output(&outputs))

@@ -79,21 +79,17 @@ async fn dispatch(shared: Arc<Shared>, buffer: Arc<Buffer>, tasks: TaskTracker, 
             () = shared.stop.cancelled() => return,
             next = buffer.next() => next,
         };
-        let permit = loop {
-            let slot = timeout(WAITS_TOO_LONG, shared.slots.clone().acquire_owned());
-            tokio::select! {
-                () = shared.stop.cancelled() => break None,
-                slot = slot => match slot {
-                    Ok(permit) => break permit.ok(),
-                    Err(_) => for holding in buffer.drain() {
-                        let _ = words.send(Word::HandBack(holding)).await;
-                    },
-                },
-            }
+        let slot = timeout(WAITS_TOO_LONG, shared.slots.clone().acquire_owned());
+        let permit = tokio::select! {
+            () = shared.stop.cancelled() => None,
+            slot = slot => slot.ok().and_then(Result::ok),
         };
         let Some(permit) = permit else {
-            let _ = words.send(Word::HandBack(holding)).await;
-            return;
+            // All slots are busy with something longer: what waits here can be begun elsewhere.
+            for holding in std::iter::once(holding).chain(buffer.drain()) {
+                let _ = words.send(Word::HandBack(holding)).await;
+            }
+            continue;
         };
         let (shared, words, buffer) = (shared.clone(), words.clone(), buffer.clone());
         tasks.spawn(async move {

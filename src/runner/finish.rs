@@ -49,6 +49,9 @@ pub async fn finish(shared: Arc<Shared>, mut heard: mpsc::Receiver<Word>) {
                 Word::HandBack(holding) => back.push(holding),
             }
         }
+        // Everybody locks rows in the same order.
+        ends.sort_unstable_by(|(_, a, _), (_, b, _)| a.run_id.cmp(&b.run_id));
+        back.sort_unstable_by(|a: &Arc<Holding>, b| a.hold.run_id.cmp(&b.hold.run_id));
         if !ends.is_empty() {
             tell(&shared, &mut line, ends).await;
         }

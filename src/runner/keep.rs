@@ -28,6 +28,7 @@ pub async fn keep(shared: Arc<Shared>, ended: CancellationToken) {
     let mut due = Instant::now() + lease / 3;
     let mut cleans_up = Instant::now() + CLEANS_UP_EVERY;
     let mut measures = Instant::now();
+    let mut says = Instant::now() + control::SAYS_EVERY;
     loop {
         tokio::select! {
             () = ended.cancelled() => return,
@@ -39,6 +40,9 @@ pub async fn keep(shared: Arc<Shared>, ended: CancellationToken) {
             if renew(&shared, &mut line).await && rescue(&mut line).await {
                 due = Instant::now() + lease / 3;
             }
+        }
+        if Instant::now() >= says {
+            says = Instant::now() + control::SAYS_EVERY;
             let processed = shared.processed.swap(0, Ordering::Relaxed);
             let id = shared.id.0.clone();
             let said = line.with(|c| Box::pin(async move { control::seen(c, &id, processed, false).await })).await;
@@ -88,7 +92,9 @@ async fn renew(shared: &Shared, line: &mut Line) -> bool {
     if running.is_empty() {
         return true;
     }
-    let held: Vec<(String, i64)> = running.iter().map(|h| (h.hold.run_id.clone(), h.hold.lease_token)).collect();
+    let mut held: Vec<(String, i64)> = running.iter().map(|h| (h.hold.run_id.clone(), h.hold.lease_token)).collect();
+    // Everybody locks rows in the same order.
+    held.sort_unstable();
     let lease = shared.options.lease;
     let until = uptime() + lease / 10 * 9;
     let count = held.len();

@@ -151,7 +151,7 @@ impl Context {
         observed: &Value,
     ) -> Result<(), PhaseError> {
         let mut c = self.pool.acquire().await?;
-        Ok(record::settle(&mut c, resource.resource_id, status, external_id, observed).await?)
+        ours(record::settle(&mut c, &self.holding.hold, resource.resource_id, status, external_id, observed).await?)
     }
 }
 

@@ -1,10 +1,14 @@
-//! What a runner tells: log lines and metrics. Labels come from the kinds that it knows, so the number
-//! of series is bounded.
+//! What a runner tells: log lines and metrics. There is one series for each kind of run, up to a bound.
 
 use super::finish::Work;
 use crate::runs::control::Depth;
 use crate::runs::{Claimed, Ended, Outcome};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+/// More are not measured: whoever may queue may make up names.
+const MOST_KINDS: usize = 100;
 
 const CLAIMED: &str = "ops_controller_runs_claimed_total";
 const WAITED: &str = "ops_controller_run_waited_seconds";
@@ -69,10 +73,20 @@ pub fn rescued(runs: &[(String, String)]) {
     }
 }
 
+/// Of the kinds that the database has named so far, also of those of which nothing is left.
 pub fn depths(depths: &[Depth]) {
+    static NAMED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
+    let room = MOST_KINDS.saturating_sub(named.len());
+    named.extend(depths.iter().map(|depth| depth.kind.clone()).take(room));
+    for kind in named.iter().filter(|kind| !depths.iter().any(|depth| depth.kind == **kind)) {
+        for name in [DUE, LATER, HELD, OLDEST] {
+            gauge!(name, "kind" => kind.clone()).set(0.0);
+        }
+    }
     // Counts below 2^53: exact.
     #[allow(clippy::cast_precision_loss)]
-    for depth in depths {
+    for depth in depths.iter().filter(|depth| named.contains(&depth.kind)) {
         gauge!(DUE, "kind" => depth.kind.clone()).set(depth.due as f64);
         gauge!(LATER, "kind" => depth.kind.clone()).set(depth.later as f64);
         gauge!(HELD, "kind" => depth.kind.clone()).set(depth.held as f64);

@@ -4,6 +4,7 @@
 use serde::Serialize;
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
+use std::time::Duration;
 
 /// Somebody who does something that others may ask about.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +71,12 @@ pub async fn hello(c: &mut PgConnection, who: &Presence) -> Result<(), sqlx::Err
     Ok(())
 }
 
+/// Who listens and was not heard of for that long is gone: to notify nobody costs every enqueue. Runners
+/// say that they are there every [`SAYS_EVERY`].
+const GONE_AFTER_SECONDS: f64 = 120.0;
+/// At least that often a runner says that it is there.
+pub const SAYS_EVERY: Duration = Duration::from_secs(30);
+
 /// `processed`: attempts brought to an end since the last word.
 pub async fn seen(c: &mut PgConnection, runner_id: &str, processed: i64, stopped: bool) -> Result<(), sqlx::Error> {
     sqlx::query(
@@ -80,6 +87,14 @@ pub async fn seen(c: &mut PgConnection, runner_id: &str, processed: i64, stopped
     .bind(runner_id)
     .bind(processed)
     .bind(stopped)
+    .execute(&mut *c)
+    .await?;
+    sqlx::query(
+        "delete from ops.idle_runners i
+         where not exists (select from ops.runners w
+                           where w.runner_id = i.runner_id and w.last_seen > now() - make_interval(secs => $1))",
+    )
+    .bind(GONE_AFTER_SECONDS)
     .execute(c)
     .await?;
     Ok(())
@@ -123,8 +138,12 @@ pub async fn depths(c: &mut PgConnection) -> Result<Vec<Depth>, sqlx::Error> {
                     count(*) filter (where r.status <> 'queued') as held,
                     extract(epoch from now() - min(r.run_at) filter (where r.status = 'queued' and r.run_at <= now()))
                         as oldest
-             from ops.runs r
-             where r.status in ('queued', 'claimed', 'running')
+             -- Each by its own index: what has ended is never looked at.
+             from (
+                 select kind, status, run_at from ops.runs where status = 'queued'
+                 union all
+                 select kind, status, run_at from ops.runs where status in ('claimed', 'running')
+             ) as r
              group by r.kind
          )
          select coalesce(w.kind, p.kind), coalesce(w.due, 0), coalesce(w.later, 0), coalesce(w.held, 0),
@@ -151,20 +170,26 @@ pub async fn depths(c: &mut PgConnection) -> Result<Vec<Depth>, sqlx::Error> {
 /// What nobody needs any more: old events of finished runs, and runners that are long gone. Returns how
 /// many events went.
 pub async fn clean_up(c: &mut PgConnection, retention_days: i32) -> Result<i32, sqlx::Error> {
-    // Of all runners one at a time; the others have nothing to do.
-    let gone = sqlx::query(
-        "select case when pg_try_advisory_xact_lock(hashtextextended('ops.cleanup_old_events', 0))
-                     then ops.cleanup_old_events($1) else 0 end",
-    )
-    .bind(retention_days)
-    .fetch_one(&mut *c)
-    .await?
-    .try_get(0)?;
+    let mut gone = 0;
+    loop {
+        // Of all runners one at a time; the others have nothing to do.
+        let some: i32 = sqlx::query(
+            "select case when pg_try_advisory_xact_lock(hashtextextended('ops.cleanup_old_events', 0))
+                         then ops.cleanup_some_events($1, 10000) else 0 end",
+        )
+        .bind(retention_days)
+        .fetch_one(&mut *c)
+        .await?
+        .try_get(0)?;
+        gone += some;
+        if some == 0 {
+            break;
+        }
+    }
     sqlx::query("select ops.expire_approvals()").execute(&mut *c).await?;
     sqlx::query("delete from ops.runners where last_seen < now() - make_interval(days => $1)")
         .bind(retention_days.max(1))
         .execute(&mut *c)
         .await?;
-    sqlx::query("delete from ops.idle_runners where since < now() - interval '1 day'").execute(c).await?;
     Ok(gone)
 }

@@ -166,6 +166,8 @@ impl From<sqlx::Error> for RunsError {
             code if ["08", "53", "57", "58", "40", "28", "XX", "3D"].iter().any(|class| code.starts_with(class)) => {
                 RunsError::Unavailable(message)
             }
+            // A server that follows another one since, or not yet.
+            "25006" => RunsError::Unavailable(message),
             // Somebody holds the row for longer than we wait.
             "55P03" => RunsError::Unavailable(message),
             // No such table or function: the migrations have not been applied.

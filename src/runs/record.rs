@@ -207,21 +207,26 @@ pub async fn intend(
 /// What came of it. `status`: live (needs an external id) or failed.
 pub async fn settle(
     c: &mut PgConnection,
+    hold: &Hold,
     resource_id: i64,
     status: &str,
     external_id: Option<&str>,
     observed: &Value,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
         "update ops.resources
          set status = $2, external_id = coalesce($3, external_id), observed = observed || $4, updated_at = now()
-         where resource_id = $1 and status <> 'deleted'",
+         where resource_id = $1 and status <> 'deleted'
+           and exists (select from ops.runs r
+                       where r.run_id = $5 and r.lease_token = $6 and r.lease_expires_at is not null)",
     )
     .bind(resource_id)
     .bind(status)
     .bind(external_id)
     .bind(observed)
+    .bind(&hold.run_id)
+    .bind(hold.lease_token)
     .execute(c)
     .await?;
-    Ok(())
+    Ok(done.rows_affected() == 1)
 }
