@@ -358,7 +358,7 @@ as $$
 $$;
 
 create view ops.run_logs with (security_invoker = true) as
-    select event_id as log_id, run_id, created_at as "timestamp", level::text, message, payload as metadata
+    select event_id as log_id, seq, run_id, created_at as "timestamp", level::text, message, payload as metadata
     from ops.run_events;
 
 create view ops.run_artifacts with (security_invoker = true) as

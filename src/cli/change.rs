@@ -1,13 +1,13 @@
 //! The commands that change something: once, resume, pause, reset, destroy, migrate.
 
 use super::local::Refusal;
-use super::{CONFIGURATION, DONE, ERROR, TRY_LATER, USAGE, acting_configuration, failed, local, quiet_configuration};
+use super::{DONE, ERROR, TRY_LATER, USAGE, acting_configuration, failed, local, ops};
 use jiff::Timestamp;
 use ops_controller::clients::{Readers, Seam};
 use ops_controller::config::Config;
 use ops_controller::controller::Controller;
 use ops_controller::controller::destroy::{self as teardown, Outcome, Step};
-use ops_controller::controller::lease::{self, Attempt, Candidate, FolderLease, LeaseError, Tenure};
+use ops_controller::controller::lease::{Attempt, Candidate, FolderLease, LeaseError, Tenure};
 use ops_controller::controller::status::Status;
 use ops_controller::controller::store::Store;
 use ops_controller::controller::why::why;
@@ -246,19 +246,15 @@ fn confirmed() -> bool {
 
 /// Makes the tables in OPS_DATABASE_URL, as every start does.
 pub async fn migrate() -> u8 {
-    let config = match quiet_configuration() {
-        Ok(config) => config,
+    let address = match ops::address() {
+        Ok(address) => address,
         Err(code) => return code,
     };
-    match lease::migrate(&config).await {
-        None => {
-            eprintln!("OPS_DATABASE_URL is not set: there is no database of ours to migrate");
-            CONFIGURATION
-        }
-        Some(Ok(count)) => {
+    match address.migrate().await {
+        Ok(count) => {
             println!("schema ops is up to date ({count} migrations)");
             DONE
         }
-        Some(Err(error)) => failed(&error),
+        Err(error) => ops::failed(&error),
     }
 }

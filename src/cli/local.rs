@@ -38,7 +38,7 @@ pub fn check_user(config: &Config) -> Result<(), u8> {
 }
 
 /// The name that `/etc/passwd` gives this user.
-fn name_of(user: u32, users: &str) -> Option<&str> {
+pub fn name_of(user: u32, users: &str) -> Option<&str> {
     users.lines().find_map(|line| {
         let mut fields = line.split(':');
         let (name, id) = (fields.next()?, fields.nth(1)?);

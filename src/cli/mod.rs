@@ -4,8 +4,11 @@ mod change;
 mod daemon;
 mod local;
 mod look;
+mod ops;
 mod runner;
+mod runs;
 mod sandbox;
+mod token;
 
 use clap::{Parser, Subcommand};
 use ops_controller::clients::ClientError;
@@ -72,6 +75,16 @@ pub enum Command {
     Runner,
     /// Make or update the tables in OPS_DATABASE_URL (every start does so, too)
     Migrate,
+    /// Queue durable runs, look at them, cancel, retry, follow, and wait for them
+    Runs {
+        #[command(subcommand)]
+        command: runs::RunsCommand,
+    },
+    /// Make, list and revoke tokens of the HTTP interface to durable runs
+    Token {
+        #[command(subcommand)]
+        command: token::TokenCommand,
+    },
     /// Exit 0 when the daemon answers /readyz (for Docker)
     Healthcheck,
     /// Run the daemon against simulated clouds on this machine; needs no account
@@ -105,6 +118,8 @@ pub async fn dispatch(command: Command) -> u8 {
         Command::Destroy { yes } => change::destroy(yes).await,
         Command::Runner => runner::run().await,
         Command::Migrate => change::migrate().await,
+        Command::Runs { command } => runs::run(command).await,
+        Command::Token { command } => token::run(command).await,
         Command::Healthcheck => look::healthcheck().await,
         Command::Sandbox { breaks, until_healthy, clouds } => sandbox::run(breaks, until_healthy, clouds).await,
         Command::SandboxDroplet { arguments } => {

@@ -84,12 +84,6 @@ impl From<RunsError> for Problem {
     }
 }
 
-impl From<sqlx::Error> for Problem {
-    fn from(error: sqlx::Error) -> Problem {
-        RunsError::from(error).into()
-    }
-}
-
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = ProblemBody {

@@ -107,7 +107,8 @@ async fn dispatch(shared: Arc<Shared>, buffer: Arc<Buffer>, tasks: TaskTracker, 
 struct Fetcher {
     shared: Arc<Shared>,
     buffer: Arc<Buffer>,
-    kinds: Arc<[String]>,
+    /// In another order for each claim: of equally urgent kinds, none stands behind another for good.
+    kinds: Vec<String>,
     line: Line,
     pace: Pace,
     /// Asked, got, and when.
@@ -183,6 +184,9 @@ impl Fetcher {
         let asked = self.pace.limit(free);
         // Before the question: no lease of ours ends later than the database's.
         let until = uptime() + self.shared.options.lease / 10 * 9;
+        if !self.kinds.is_empty() {
+            self.kinds.rotate_left(1);
+        }
         let (shared, kinds) = (self.shared.clone(), self.kinds.clone());
         let claim = self.line.with(move |c| {
             Box::pin(async move { queue::claim(c, &shared.id, &kinds, asked, shared.options.lease).await })

@@ -160,6 +160,7 @@ pub async fn clean_up(c: &mut PgConnection, retention_days: i32) -> Result<i32, 
     .fetch_one(&mut *c)
     .await?
     .try_get(0)?;
+    sqlx::query("select ops.expire_approvals()").execute(&mut *c).await?;
     sqlx::query("delete from ops.runners where last_seen < now() - make_interval(days => $1)")
         .bind(retention_days.max(1))
         .execute(&mut *c)

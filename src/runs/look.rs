@@ -153,32 +153,34 @@ pub struct Event {
     pub attempt: Option<i32>,
 }
 
+const EVENT: &str = "event_id, seq, run_id::text, created_at, level::text, message, payload::jsonb, phase, attempt";
+
+fn event(row: &PgRow) -> Result<Event, sqlx::Error> {
+    Ok(Event {
+        event_id: row.try_get(0)?,
+        seq: row.try_get(1)?,
+        run_id: row.try_get(2)?,
+        created_at: at(row, 3)?,
+        level: row.try_get(4)?,
+        message: row.try_get(5)?,
+        payload: row.try_get(6)?,
+        phase: row.try_get(7)?,
+        attempt: row.try_get(8)?,
+    })
+}
+
 /// Events of a run after this one, the oldest first.
 pub async fn events(c: &mut PgConnection, run_id: &str, after: i64, limit: i64) -> Result<Vec<Event>, sqlx::Error> {
-    let rows = sqlx::query(
-        "select event_id, seq, run_id::text, created_at, level, message, payload::jsonb, phase, attempt
-         from ops.run_events where run_id = $1 and seq > $2 order by seq limit $3",
-    )
-    .bind(run_id)
-    .bind(after)
-    .bind(limit)
-    .fetch_all(c)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Event {
-                event_id: row.try_get(0)?,
-                seq: row.try_get(1)?,
-                run_id: row.try_get(2)?,
-                created_at: at(row, 3)?,
-                level: row.try_get(4)?,
-                message: row.try_get(5)?,
-                payload: row.try_get(6)?,
-                phase: row.try_get(7)?,
-                attempt: row.try_get(8)?,
-            })
-        })
-        .collect()
+    let sql = format!("select {EVENT} from ops.run_events where run_id = $1 and seq > $2 order by seq limit $3");
+    let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(run_id).bind(after).bind(limit);
+    query.fetch_all(c).await?.iter().map(event).collect()
+}
+
+/// The last events of a run, the oldest of them first.
+pub async fn last_events(c: &mut PgConnection, run_id: &str, limit: i64) -> Result<Vec<Event>, sqlx::Error> {
+    let sql = format!("select {EVENT} from ops.run_events where run_id = $1 order by seq desc limit $2");
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(run_id).bind(limit).fetch_all(c).await?;
+    rows.iter().rev().map(event).collect()
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]

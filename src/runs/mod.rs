@@ -7,6 +7,7 @@
 pub mod control;
 pub mod follow;
 pub mod line;
+pub mod lines;
 pub mod look;
 pub mod names;
 pub mod queue;

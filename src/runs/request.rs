@@ -37,7 +37,8 @@ pub struct BuildRequest {
     pub env: String,
     #[schema(pattern = "^[0-9A-Fa-f]{4,64}$")]
     pub git_sha: String,
-    #[schema(min_length = 1, max_length = 255)]
+    // As `names::git_ref` has it.
+    #[schema(pattern = "^(?!.*\\.\\.)(?![-/])(?!.*/$)[^\\s\\u0000-\\u001f\\u007f-\\u009f~^:?*\\[\\\\]{1,255}$")]
     pub git_ref: String,
     #[schema(required = false, nullable)]
     pub metadata: Map<String, Value>,
@@ -63,7 +64,7 @@ pub struct KindRequest {
     #[schema(minimum = 1, maximum = 100)]
     pub max_attempts: Option<i32>,
     /// Of all runs with the same key, one is under way.
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,200}$")]
     pub concurrency_key: Option<String>,
 }
 

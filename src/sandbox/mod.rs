@@ -3,6 +3,7 @@
 //! It shares no type with the clients: if it did, both would be wrong together. The only seam is
 //! the base URL, so the sandbox, the tests and production run the same client code.
 
+pub mod builds;
 pub mod calendar;
 mod connection;
 pub mod control;
@@ -211,6 +212,8 @@ impl Sandbox {
         pairs.extend([("GITHUB_API_URL".to_owned(), self.github.url()), ("GITHUB_TOKEN".to_owned(), token)]);
         let url = self.ops_postgres.as_ref().map(|cluster| cluster.url());
         pairs.extend(url.map(|url| ("OPS_DATABASE_URL".to_owned(), url)));
+        let artifacts = self.folder.path().join("artifacts").display().to_string();
+        pairs.extend([("ARTIFACT_STORE".to_owned(), artifacts), ("WORKER_ID".to_owned(), "sandbox".to_owned())]);
         pairs
     }
 

@@ -31,15 +31,7 @@ pub async fn cluster() -> Cluster {
 
 /// The program's own way to bring a database up to date.
 pub async fn migrate(url: &str) -> Ended {
-    let settings = [
-        ("OPS_DATABASE_URL", url),
-        ("RAILWAY_PROJECT_ID", "2f6f7d5e-8d36-4e3f-a2a5-6f1f6d1f0c11"),
-        ("RAILWAY_ENVIRONMENT_ID", "2f6f7d5e-8d36-4e3f-a2a5-6f1f6d1f0c12"),
-        ("RAILWAY_API_TOKEN", "not-a-real-token"),
-        ("DIGITALOCEAN_TOKEN", "not-a-real-token"),
-        ("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing"),
-    ];
-    let pairs = settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let pairs = [("OPS_DATABASE_URL".to_owned(), url.to_owned())];
     Environment::new(pairs).run(&["migrate"]).await
 }
 

@@ -133,3 +133,27 @@ async fn a_claim_from_a_long_queue_reads_a_few_rows_of_it() {
         assert_eq!(store.count(read).await, 0, "after {sql}, the table was read from its beginning");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_one_kind_does_not_starve_another_of_the_same_urgency() {
+    let store = Store::new().await;
+    let begun = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let kind = |name: &'static str| {
+        let begun = begun.clone();
+        Steps::default()
+            .phase("p", move |_| {
+                begun.lock().expect("no test panics here").push(name);
+                done(json!(null))
+            })
+            .kind()
+    };
+    store.execute("insert into ops.runs (kind) select 'a' from generate_series(1, 200)").await;
+    let late = store.queue_kind("b").await;
+    let mut options = quick("one");
+    options.concurrency = 1;
+    let runner = store.runner(options, vec![("a", kind("a")), ("b", kind("b"))]);
+    store.until_status(&late, "success").await;
+    let before = begun.lock().expect("no test panics here").iter().position(|name| *name == "b");
+    runner.end().await;
+    assert!(before.is_some_and(|before| before < 100), "{before:?} runs of the other kind came first");
+}

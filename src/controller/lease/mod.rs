@@ -230,12 +230,3 @@ pub async fn check_database(config: &Config) -> Option<Result<Option<String>, Le
         Err(error) => Some(Err(error)),
     }
 }
-
-/// Brings the schema `ops` up to date; `None` without OPS_DATABASE_URL.
-pub async fn migrate(config: &Config) -> Option<Result<usize, LeaseError>> {
-    match Database::of(config) {
-        Ok(None) => None,
-        Ok(Some(mut database)) => Some(database.migrate().await.map_err(LeaseError::Database)),
-        Err(error) => Some(Err(error)),
-    }
-}

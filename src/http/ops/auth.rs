@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-const REMEMBERED_FOR: Duration = Duration::from_secs(10);
+const REMEMBERED_FOR: Duration = Duration::from_secs(5);
 /// More tokens than anybody uses within that time.
 const REMEMBERED_AT_ONCE: usize = 1000;
 
@@ -68,7 +68,7 @@ impl Ops {
         let bearer = match self.auth.remembered(&digest) {
             Some(bearer) => bearer,
             None => {
-                let found = tokens::find(&mut *self.connection().await?, &digest).await?;
+                let found = self.ask(move |c| Box::pin(async move { tokens::find(c, &digest).await })).await?;
                 let bearer = found.ok_or_else(unknown)?;
                 self.auth.remember(digest, bearer.clone());
                 bearer

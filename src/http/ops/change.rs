@@ -20,7 +20,7 @@ const KEY: &str = "Idempotency-Key";
 /// Queues a run, once for each Idempotency-Key.
 #[utoipa::path(post, path = "/ops/runs", tag = "runs", security(("bearer" = ["runs:write"])),
     request_body = RunRequest,
-    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200,
+    params(("Idempotency-Key" = Option<String>, Header, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,200}$",
         description = "who asks again with the same key gets the run that is there")),
     responses(
         (status = 201, body = Queued, description = "queued"),
@@ -36,13 +36,18 @@ pub async fn queue_run(
         names::key(key).map_err(|why| Problem::invalid_field(KEY, why))?;
     }
     let queued = match RunRequest::from_json(fields).map_err(Problem::invalid)? {
-        RunRequest::Build(build) => queue::enqueue_build(&mut *ops.connection().await?, &build, key.as_deref()).await?,
+        RunRequest::Build(build) => {
+            let queue =
+                ops.ask(move |c| Box::pin(async move { queue::enqueue_build(c, &build, key.as_deref()).await }));
+            queue.await?
+        }
         RunRequest::Kind(request) => {
             let known = ops.known_kinds().await?;
             if !known.contains(&request.kind) {
                 return Err(Problem::invalid_field("kind", format!("must be known: {}", known.join(", "))));
             }
-            queue::enqueue(&mut *ops.connection().await?, &request.new_run(key)).await?
+            let run = request.new_run(key);
+            ops.ask(move |c| Box::pin(async move { queue::enqueue(c, &run).await })).await?
         }
     };
     let status = if queued.is_new { StatusCode::CREATED } else { StatusCode::OK };
@@ -65,7 +70,7 @@ pub struct Changed {
 #[serde(deny_unknown_fields)]
 #[allow(dead_code)] // It only describes what is read field by field.
 pub struct Reason {
-    #[schema(min_length = 1, max_length = 1000, pattern = "\\S")]
+    #[schema(pattern = "^(?=[\\s\\S]*\\S)[^\\u0000]{1,1000}$")]
     reason: Option<String>,
 }
 
@@ -80,8 +85,10 @@ pub async fn cancel(
     Body(fields): Body,
 ) -> Result<Json<Changed>, Problem> {
     let reason = request::reason(fields).map_err(Problem::invalid)?;
-    let mut c = ops.connection().await?;
-    let status = control::cancel(&mut c, &run_id, Actor(&who), reason.as_deref()).await?;
+    let id = run_id.clone();
+    let cancel =
+        ops.ask(move |c| Box::pin(async move { control::cancel(c, &id, Actor(&who), reason.as_deref()).await }));
+    let status = cancel.await?;
     Ok(Json(Changed { run_id, status }))
 }
 
@@ -102,6 +109,7 @@ pub async fn retry(
     Body(fields): Body,
 ) -> Result<Json<Changed>, Problem> {
     request::nothing(fields).map_err(Problem::invalid)?;
-    let status = control::requeue(&mut *ops.connection().await?, &run_id, Actor(&who)).await?;
+    let id = run_id.clone();
+    let status = ops.ask(move |c| Box::pin(async move { control::requeue(c, &id, Actor(&who)).await })).await?;
     Ok(Json(Changed { run_id, status }))
 }

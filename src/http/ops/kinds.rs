@@ -24,7 +24,7 @@ pub struct Queue {
 #[utoipa::path(get, path = "/ops/queue", tag = "runs", security(("bearer" = ["runs:read"])),
     responses((status = 200, body = Queue)))]
 pub async fn queue(State(ops): State<Arc<Ops>>) -> Result<Json<Queue>, Problem> {
-    let kinds = control::depths(&mut *ops.connection().await?).await?;
+    let kinds = ops.ask(|c| Box::pin(control::depths(c))).await?;
     Ok(Json(Queue { kinds }))
 }
 
@@ -37,7 +37,7 @@ pub struct Runners {
 #[utoipa::path(get, path = "/ops/runners", tag = "runs", security(("bearer" = ["runs:read"])),
     responses((status = 200, body = Runners)))]
 pub async fn runners(State(ops): State<Arc<Ops>>) -> Result<Json<Runners>, Problem> {
-    let runners = runners::list(&mut *ops.connection().await?).await?;
+    let runners = ops.ask(|c| Box::pin(runners::list(c))).await?;
     Ok(Json(Runners { runners }))
 }
 
@@ -61,8 +61,10 @@ pub async fn pause(
 ) -> Result<Json<KindState>, Problem> {
     let reason = request::reason(fields).map_err(Problem::invalid)?;
     must_be_known(&ops, &kind).await?;
-    let mut c = ops.connection().await?;
-    let changed = control::pause_kind(&mut c, &kind, Actor(&who), reason.as_deref()).await?;
+    let name = kind.clone();
+    let pause =
+        ops.ask(move |c| Box::pin(async move { control::pause_kind(c, &name, Actor(&who), reason.as_deref()).await }));
+    let changed = pause.await?;
     Ok(Json(KindState { kind, paused: true, changed }))
 }
 
@@ -78,7 +80,9 @@ pub async fn resume(
 ) -> Result<Json<KindState>, Problem> {
     request::nothing(fields).map_err(Problem::invalid)?;
     must_be_known(&ops, &kind).await?;
-    let changed = control::resume_kind(&mut *ops.connection().await?, &kind, Actor(&who)).await?;
+    let name = kind.clone();
+    let resume = ops.ask(move |c| Box::pin(async move { control::resume_kind(c, &name, Actor(&who)).await }));
+    let changed = resume.await?;
     Ok(Json(KindState { kind, paused: false, changed }))
 }
 

@@ -15,6 +15,8 @@ mod stream;
 use super::access::Access;
 use super::problem::Problem;
 use crate::runs::RunsError;
+use crate::runs::line::Asked;
+use crate::runs::lines::Lines;
 use crate::runs::runners;
 use crate::runs::schema::Address;
 use crate::runs::tokens::Scope;
@@ -22,12 +24,11 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::routing::any;
-use sqlx::Postgres;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::PgPool;
+use sqlx::postgres::PgConnection;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::limit::RequestBodyLimitLayer;
@@ -38,7 +39,9 @@ use utoipa_axum::routes;
 /// What is larger is an artifact.
 const LARGEST_BODY: usize = 2 << 20;
 /// Of all requests at once; each needs one for some milliseconds.
-const CONNECTIONS: u32 = 8;
+const CONNECTIONS: usize = 8;
+/// For each question to the database: an answer comes before the request's own time is over.
+const QUESTION: Duration = Duration::from_secs(7);
 /// Streams at once: each asks the database some times a second.
 const STREAMS: usize = 64;
 /// Runs executed by requests at once: each has some connections of its own.
@@ -66,7 +69,7 @@ pub enum NotExecuted {
 /// The ops part of the router: where its runs are, and who executes them.
 #[derive(Clone)]
 pub struct OpsRoutes {
-    pool: PgPool,
+    lines: Arc<Lines>,
     kinds: Arc<[String]>,
     run_one: Option<RunOne>,
     streams: Arc<Semaphore>,
@@ -77,7 +80,7 @@ impl OpsRoutes {
     /// `kinds`: those that this program knows, whoever executes them.
     pub fn new(address: &Address, kinds: impl IntoIterator<Item = String>) -> OpsRoutes {
         OpsRoutes {
-            pool: address.pool(CONNECTIONS),
+            lines: Arc::new(Lines::new(address.clone(), CONNECTIONS, QUESTION)),
             kinds: kinds.into_iter().collect(),
             run_one: None,
             streams: Arc::new(Semaphore::new(STREAMS)),
@@ -87,8 +90,7 @@ impl OpsRoutes {
 
     /// Whether the database answers.
     pub(super) async fn answers(&self) -> Result<(), RunsError> {
-        sqlx::query("select 1").execute(&self.pool).await?;
-        Ok(())
+        self.lines.with(|c| Box::pin(async move { sqlx::query("select 1").execute(c).await.map(|_| ()) })).await
     }
 
     /// Lets requests have a run executed here.
@@ -109,14 +111,16 @@ impl Ops {
         Arc::new(Ops { routes, auth: auth::Auth::new(access), stop })
     }
 
-    async fn connection(&self) -> Result<PoolConnection<Postgres>, Problem> {
-        Ok(self.routes.pool.acquire().await?)
+    async fn ask<T>(
+        &self,
+        ask: impl for<'c> FnOnce(&'c mut PgConnection) -> Asked<'c, T> + Send,
+    ) -> Result<T, Problem> {
+        Ok(self.routes.lines.with(ask).await?)
     }
 
     /// Kinds that this program or a runner of the last day knows.
     async fn known_kinds(&self) -> Result<Vec<String>, Problem> {
-        let mut c = self.connection().await?;
-        let mut kinds = runners::kinds(&mut c).await?;
+        let mut kinds = self.ask(|c| Box::pin(runners::kinds(c))).await?;
         kinds.extend(self.routes.kinds.iter().cloned());
         kinds.sort();
         kinds.dedup();

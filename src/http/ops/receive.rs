@@ -38,7 +38,7 @@ impl<S: Send + Sync> FromRequestParts<S> for KindName {
     }
 }
 
-/// A body that is a JSON object; none at all is an empty one.
+/// A body that is a JSON object; none at all, or null, is an empty one.
 pub struct Body(pub Map<String, Value>);
 
 impl<S: Send + Sync> FromRequest<S> for Body {
@@ -73,6 +73,7 @@ fn object(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
     let text = std::str::from_utf8(bytes).map_err(|_| malformed("the body is not UTF-8".to_owned()))?;
     match serde_json::from_str(text) {
         Ok(Value::Object(map)) => Ok(map),
+        Ok(Value::Null) => Ok(Map::new()),
         Ok(_) => Err(Problem::invalid_field("body", "must be a JSON object")),
         Err(error) => Err(malformed(format!("the body is no JSON: {error}"))),
     }

@@ -20,10 +20,12 @@ const MOST_EVENTS: i64 = 1000;
 /// Runs, the newest first.
 #[utoipa::path(get, path = "/ops/runs", tag = "runs", security(("bearer" = ["runs:read"])),
     params(
-        ("status" = Option<String>, Query, description = "one or more statuses, separated by commas, or repeated"),
+        ("status" = Option<String>, Query,
+            pattern = "^(queued|claimed|running|success|failed|cancelled)(,(queued|claimed|running|success|failed|cancelled))*$",
+            description = "one or more statuses, separated by commas, or repeated"),
         ("kind" = Option<String>, Query, pattern = "^[a-z][a-z0-9_]{0,62}$"),
         ("project_id" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9-]{0,62}$"),
-        ("env_id" = Option<String>, Query, min_length = 1, max_length = 200),
+        ("env_id" = Option<String>, Query, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,200}$"),
         ("before" = Option<String>, Query, pattern = "^run-[a-z0-9-]{1,96}$", description = "`next` of the page before"),
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 200, description = "without it 50"),
     ),
@@ -38,14 +40,15 @@ pub async fn list(State(ops): State<Arc<Ops>>, mut query: Query) -> Result<Json<
     };
     let limit = query.number("limit", 1, LONGEST_PAGE)?.unwrap_or(PAGE);
     query.end()?;
-    Ok(Json(look::list(&mut *ops.connection().await?, &filter, limit).await?))
+    Ok(Json(ops.ask(move |c| Box::pin(async move { look::list(c, &filter, limit).await })).await?))
 }
 
 /// One run.
 #[utoipa::path(get, path = "/ops/runs/{run_id}", tag = "runs", security(("bearer" = ["runs:read"])),
     params(("run_id" = String, Path)), responses((status = 200, body = Run)))]
 pub async fn show(State(ops): State<Arc<Ops>>, RunId(id): RunId) -> Result<Json<Run>, Problem> {
-    look::get(&mut *ops.connection().await?, &id).await?.map(Json).ok_or_else(Problem::no_run)
+    let run = ops.ask(move |c| Box::pin(async move { look::get(c, &id).await })).await?;
+    run.map(Json).ok_or_else(Problem::no_run)
 }
 
 #[derive(Serialize, ToSchema)]
@@ -67,14 +70,18 @@ pub async fn events(State(ops): State<Arc<Ops>>, RunId(id): RunId, mut query: Qu
     let after = query.number("after", 0, i64::MAX)?.unwrap_or(0);
     let limit = query.number("limit", 1, MOST_EVENTS)?.unwrap_or(EVENTS);
     query.end()?;
-    let mut c = ops.connection().await?;
-    let mut events = look::events(&mut c, &id, after, limit + 1).await?;
+    let found = ops.ask(move |c| {
+        Box::pin(async move {
+            let events = look::events(c, &id, after, limit + 1).await?;
+            exists(c, &id, events).await
+        })
+    });
+    let mut events = found.await?.ok_or_else(Problem::no_run)?;
     let mut next = None;
     if i64::try_from(events.len()).is_ok_and(|n| n > limit) {
         events.pop();
         next = events.last().map(|event| event.seq);
     }
-    exists(&mut c, &id, events.is_empty()).await?;
     Ok(Json(Events { events, next }))
 }
 
@@ -87,9 +94,13 @@ pub struct Phases {
 #[utoipa::path(get, path = "/ops/runs/{run_id}/phases", tag = "runs", security(("bearer" = ["runs:read"])),
     params(("run_id" = String, Path)), responses((status = 200, body = Phases)))]
 pub async fn phases(State(ops): State<Arc<Ops>>, RunId(id): RunId) -> Result<Json<Phases>, Problem> {
-    let mut c = ops.connection().await?;
-    let phases = look::phases(&mut c, &id).await?;
-    exists(&mut c, &id, phases.is_empty()).await?;
+    let found = ops.ask(move |c| {
+        Box::pin(async move {
+            let phases = look::phases(c, &id).await?;
+            exists(c, &id, phases).await
+        })
+    });
+    let phases = found.await?.ok_or_else(Problem::no_run)?;
     Ok(Json(Phases { phases }))
 }
 
@@ -102,9 +113,13 @@ pub struct Attempts {
 #[utoipa::path(get, path = "/ops/runs/{run_id}/attempts", tag = "runs", security(("bearer" = ["runs:read"])),
     params(("run_id" = String, Path)), responses((status = 200, body = Attempts)))]
 pub async fn attempts(State(ops): State<Arc<Ops>>, RunId(id): RunId) -> Result<Json<Attempts>, Problem> {
-    let mut c = ops.connection().await?;
-    let attempts = look::attempts(&mut c, &id).await?;
-    exists(&mut c, &id, attempts.is_empty()).await?;
+    let found = ops.ask(move |c| {
+        Box::pin(async move {
+            let attempts = look::attempts(c, &id).await?;
+            exists(c, &id, attempts).await
+        })
+    });
+    let attempts = found.await?.ok_or_else(Problem::no_run)?;
     Ok(Json(Attempts { attempts }))
 }
 
@@ -117,16 +132,20 @@ pub struct Artifacts {
 #[utoipa::path(get, path = "/ops/runs/{run_id}/artifacts", tag = "runs", security(("bearer" = ["runs:read"])),
     params(("run_id" = String, Path)), responses((status = 200, body = Artifacts)))]
 pub async fn artifacts(State(ops): State<Arc<Ops>>, RunId(id): RunId) -> Result<Json<Artifacts>, Problem> {
-    let mut c = ops.connection().await?;
-    let artifacts = look::artifacts(&mut c, &id).await?;
-    exists(&mut c, &id, artifacts.is_empty()).await?;
+    let found = ops.ask(move |c| {
+        Box::pin(async move {
+            let artifacts = look::artifacts(c, &id).await?;
+            exists(c, &id, artifacts).await
+        })
+    });
+    let artifacts = found.await?.ok_or_else(Problem::no_run)?;
     Ok(Json(Artifacts { artifacts }))
 }
 
-/// Only where nothing was found does it matter.
-async fn exists(c: &mut PgConnection, id: &str, is_in_doubt: bool) -> Result<(), Problem> {
-    match is_in_doubt && look::get(c, id).await?.is_none() {
-        true => Err(Problem::no_run()),
-        false => Ok(()),
+/// What was found of a run; `None`: there is no such run. Only where nothing was found is it looked for.
+async fn exists<T>(c: &mut PgConnection, id: &str, found: Vec<T>) -> Result<Option<Vec<T>>, sqlx::Error> {
+    match found.is_empty() && look::get(c, id).await?.is_none() {
+        true => Ok(None),
+        false => Ok(Some(found)),
     }
 }

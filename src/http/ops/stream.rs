@@ -60,7 +60,9 @@ pub async fn stream(
     let permit = ops.routes.streams.clone().try_acquire_owned();
     let permit =
         permit.map_err(|_| Problem::unavailable("too-many-streams", "as many streams as allowed are open", 5))?;
-    look::get(&mut *ops.connection().await?, &id).await?.ok_or_else(Problem::no_run)?;
+    let wanted = id.clone();
+    let run = ops.ask(move |c| Box::pin(async move { look::get(c, &wanted).await })).await?;
+    run.ok_or_else(Problem::no_run)?;
     let now = Instant::now();
     let follower = Follower {
         follow: Follow::new(&id, after),
@@ -116,9 +118,15 @@ impl Follower {
 
     /// How long to wait when it has brought nothing; `None`: the run is gone.
     async fn look(&mut self) -> Option<Duration> {
-        let ops = self.ops.clone();
-        let looked = async { Ok::<_, sqlx::Error>(self.follow.look(&mut *ops.routes.pool.acquire().await?).await?) };
-        let Ok(found) = looked.await else { return Some(PAUSE) };
+        let mut follow = self.follow.clone();
+        let looked = self.ops.routes.lines.with(|c| {
+            Box::pin(async move {
+                let look = follow.look(c).await?;
+                Ok((follow, look))
+            })
+        });
+        let Ok((follow, found)) = looked.await else { return Some(PAUSE) };
+        self.follow = follow;
         self.heard = Instant::now();
         let Look { events, ended, .. } = found?;
         self.ready.extend(events.iter().map(told));
