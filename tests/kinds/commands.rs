@@ -116,7 +116,9 @@ async fn a_runner_that_is_killed_by_the_kernel_takes_its_program_along() {
     world.program("stays", &format!("echo $$ > {0}.new; mv {0}.new {0}; exec sleep 600", own.display()));
     let with = json!({ "program": "stays" });
     let run = world.queue_custom(json!([{ "name": "x", "uses": "command", "with": with }])).await;
-    let mut runner = Environment::new(world.variables()).start(&["runner"]);
+    // It cannot clean up behind itself.
+    let temporary = world.folder.path().display().to_string();
+    let mut runner = Environment::new(world.variables()).with("TMPDIR", temporary).start(&["runner"]);
     world.until_so("it runs", || runner.has_ended() || is_there(&own)).await;
     let ended = runner.end_with(libc::SIGKILL).await;
     assert!(own.exists(), "it was not started: {}", ended.all());
