@@ -124,6 +124,8 @@ async fn a_dump_that_is_not_what_was_recorded_is_never_restored_and_a_restore_th
     assert!(error.contains("pg_restore ended with code 1") && error.contains("cannot drop"), "{error}");
     assert!(error.ends_with("drop it, or restore into an empty database"), "{error}");
     assert_eq!(people(&mut dev).await, 999, "as it was");
+    let index = dev.fetch_one("select to_regclass('app.people_name_idx') is not null").await.expect("an answer");
+    assert!(index.get::<bool, _>(0), "also what was dropped before it broke");
 
     let mut changed = whole.clone();
     *changed.last_mut().expect("a byte") ^= 1;

@@ -1,5 +1,6 @@
 //! Programs that phases start: only those of the list, with nothing of ours, and none left behind.
 
+use crate::binary::Environment;
 use crate::world::World;
 use serde_json::json;
 use std::path::Path;
@@ -63,7 +64,7 @@ async fn a_program_that_fails_ends_the_run_with_its_last_words_unless_it_may_be_
 }
 
 fn is_there(file: &Path) -> bool {
-    let pid = std::fs::read_to_string(file).unwrap_or_default();
+    let Ok(pid) = std::fs::read_to_string(file) else { return false };
     let status = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
     // A zombie is gone but for its name.
     !status.is_empty() && !status.contains(") Z ")
@@ -106,4 +107,22 @@ async fn cancelled_late_or_killed_no_process_of_it_is_left() {
         world.until_so("all of it is gone", || !is_there(&own) && !is_there(&child)).await;
         world.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_runner_that_is_killed_by_the_kernel_takes_its_program_along() {
+    let world = World::new().await;
+    let own = world.folder.path().join("own");
+    world.program("stays", &format!("echo $$ > {0}.new; mv {0}.new {0}; exec sleep 600", own.display()));
+    let with = json!({ "program": "stays" });
+    let run = world.queue_custom(json!([{ "name": "x", "uses": "command", "with": with }])).await;
+    // It cannot clean up behind itself.
+    let temporary = world.folder.path().display().to_string();
+    let mut runner = Environment::new(world.variables()).with("TMPDIR", temporary).start(&["runner"]);
+    world.until_so("it runs", || runner.has_ended() || is_there(&own)).await;
+    let ended = runner.end_with(libc::SIGKILL).await;
+    assert!(own.exists(), "it was not started: {}", ended.all());
+    world.until_so("it is gone", || !is_there(&own)).await;
+    assert_eq!(world.run(&run).await.status, "running", "nobody said a word");
+    world.stop().await;
 }

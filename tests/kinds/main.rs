@@ -1,5 +1,8 @@
 //! The kinds of runs, by real runners on a real PostgreSQL, with the simulated GitHub and Railway.
 
+#[path = "../support/binary.rs"]
+mod binary;
+
 mod backups;
 mod builds;
 mod commands;

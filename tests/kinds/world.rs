@@ -180,7 +180,8 @@ impl World {
         self.folder.path().join("store")
     }
 
-    pub fn settings(&self, seam: &Seam) -> Arc<Settings> {
+    /// What a runner is told.
+    pub fn variables(&self) -> Vec<(String, String)> {
         let github = self.github.options();
         let bucket = self.bucket.lock().expect("no test panics here").clone();
         let store = match bucket {
@@ -188,6 +189,7 @@ impl World {
             None => self.store().display().to_string(),
         };
         let pairs = [
+            ("LISTEN_ADDR", "127.0.0.1:0".to_owned()),
             ("AWS_ACCESS_KEY_ID", "AKIANOTREAL".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "not-a-real-key".to_owned()),
             ("AWS_REGION", "eu-west-1".to_owned()),
@@ -202,7 +204,11 @@ impl World {
             ("RUNNER_COMMANDS", self.programs.lock().expect("no test panics here").join(",")),
         ];
         let given = |(name, value): (&str, String)| (!value.is_empty()).then(|| (name.to_owned(), value));
-        let config = OpsConfig::from_pairs(pairs.into_iter().filter_map(given)).expect("a configuration");
+        pairs.into_iter().filter_map(given).collect()
+    }
+
+    pub fn settings(&self, seam: &Seam) -> Arc<Settings> {
+        let config = OpsConfig::from_pairs(self.variables()).expect("a configuration");
         let settings = Settings::new(&config, seam).expect("settings");
         Arc::new(settings.polling(Duration::from_millis(10), Duration::from_millis(50)))
     }
@@ -337,7 +343,7 @@ impl World {
     }
 
     /// The same for what is not in the database.
-    pub async fn until_so(&self, what: &str, is_so: impl Fn() -> bool) {
+    pub async fn until_so(&self, what: &str, mut is_so: impl FnMut() -> bool) {
         let deadline = Instant::now() + DEADLINE;
         while !is_so() {
             assert!(Instant::now() < deadline, "in {DEADLINE:?} not: {what}");
