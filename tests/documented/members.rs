@@ -1,6 +1,6 @@
 //! What people see and may do through a gateway: by their membership, and nothing without one.
 
-use crate::server::Db;
+use crate::server::{Db, psql};
 
 /// Everything that hangs on a project, in shop and in bank.
 async fn peopled() -> Db {
@@ -202,4 +202,17 @@ async fn rows_written_by_people_are_builds_and_obey_the_same_rights() {
         .refused(&format!("insert into ops.run_events (run_id, level, message) values ('{run}', 'info', 'late')"))
         .await;
     assert!(late.contains("row-level security"), "{late}");
+}
+
+#[tokio::test]
+async fn a_row_written_by_a_person_wakes_idle_runners() {
+    let mut db = Db::new().await;
+    let insert = "set ops.user_id = 'dora'; listen ops_runs;
+                  insert into ops.runs (project_id, env_id, git_sha, git_ref) values ('shop', 'shop-dev', 'a', 'b');
+                  select 'asked';";
+    let gateway = db.url_of("gateway");
+    assert_eq!(psql(&gateway, insert).await.well(), "asked", "nobody listens");
+    db.ask("insert into ops.idle_runners (runner_id) values ('r1')").await;
+    let told = psql(&gateway, insert).await.well();
+    assert!(told.contains("Asynchronous notification \"ops_runs\""), "{told}");
 }

@@ -16,7 +16,7 @@ async fn again_they_change_nothing() {
         dump.well()
     };
     let before = schema().await;
-    migrate(&db.url()).await.expect_code(0).expect_text("8 migrations");
+    migrate(&db.url()).await.expect_code(0).expect_text("schema ops is up to date");
     assert!(schema().await == before, "the dump differs");
 }
 
@@ -42,7 +42,7 @@ async fn a_dump_with_leases_that_ran_out_is_restored_whole() {
         assert_eq!(copy.ask(&rows).await, row, "{table}");
     }
     assert_eq!(copy.ask("select run_id, status from ops.rescue_runs()").await, format!("{run_id}|queued"));
-    migrate(&copy.url()).await.expect_code(0).expect_text("8 migrations");
+    migrate(&copy.url()).await.expect_code(0).expect_text("schema ops is up to date");
     assert_eq!(copy.person("vera").await.ask("select count(*) from ops.runs").await, "3", "policies came along");
 }
 
@@ -64,9 +64,9 @@ async fn roles_are_made_once_for_the_server_by_whoever_may() {
     let roles = "select string_agg(rolname, ',' order by rolname) from pg_roles where rolname like 'ops!_%' escape '!'";
 
     // Who may make no roles gets everything else, closed.
-    migrate(&plain_url).await.expect_code(0).expect_text("8 migrations");
+    migrate(&plain_url).await.expect_code(0).expect_text("schema ops is up to date");
     assert_eq!(psql(&plain_url, roles).await.well(), "");
-    migrate(&plain_url).await.expect_code(0).expect_text("8 migrations");
+    migrate(&plain_url).await.expect_code(0).expect_text("schema ops is up to date");
     psql(
         &plain_url,
         "insert into ops.projects values ('p', 'P'); insert into ops.environments values ('p-dev', 'p', 'dev')",
@@ -82,7 +82,7 @@ async fn roles_are_made_once_for_the_server_by_whoever_may() {
     }
     psql(&url("narrow"), "create function list_projects() returns int language sql as 'select 1'").await.well();
     let narrow_url = server.url_as("narrow", "any").replace("/migrated", "/narrow");
-    migrate(&narrow_url).await.expect_code(0).expect_text("8 migrations");
+    migrate(&narrow_url).await.expect_code(0).expect_text("schema ops is up to date");
     assert_eq!(psql(&narrow_url, "select * from ops.list_runs(); select list_projects()").await.well(), "1");
 
     // The roles of a Supabase, which opens to all of them whatever is made in `public`.
@@ -107,8 +107,8 @@ async fn roles_are_made_once_for_the_server_by_whoever_may() {
         c.execute("commit").await.expect("committed");
     };
     let ((first, second), ()) = tokio::join!(both, commit);
-    first.expect_code(0).expect_text("8 migrations");
-    second.expect_code(0).expect_text("8 migrations");
+    first.expect_code(0).expect_text("schema ops is up to date");
+    second.expect_code(0).expect_text("schema ops is up to date");
     c.execute("create role worker login in role ops_runner").await.expect("a role");
     let worker_url = |database: &str| server.url_as("worker", "any").replace("/migrated", &format!("/{database}"));
     psql(&worker_url("first"), "select * from ops.claim_next_run('w')").await.well();

@@ -1,7 +1,7 @@
 //! The server that all tests share, and a database of it for each of them.
 
 use crate::binary::{Ended, Environment};
-use ops_controller::sandbox::postgres::{Auth, Cluster, ClusterOptions};
+use ops_controller::sandbox::postgres::{Auth, Cluster, ClusterOptions, SUPERUSER};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row, ValueRef};
 use std::process::Stdio;
@@ -49,7 +49,7 @@ async fn server() -> Arc<Cluster> {
         return server;
     }
     let made = Arc::new(cluster().await);
-    migrate(&made.url()).await.expect_code(0).expect_text("8 migrations");
+    migrate(&made.url()).await.expect_code(0).expect_text("schema ops is up to date");
     let mut c = made.connect().await.expect("a connection");
     c.execute(PEOPLE).await.expect("people");
     for (role, of) in [("gateway", "in role ops_member"), ("worker", "in role ops_runner"), ("stranger", "")] {
@@ -86,7 +86,11 @@ impl Db {
     }
 
     pub fn url(&self) -> String {
-        self.server.url().replace(&format!("/{MIGRATED}"), &format!("/{}", self.name))
+        self.url_of(SUPERUSER)
+    }
+
+    pub fn url_of(&self, role: &str) -> String {
+        self.server.url_as(role, self.server.password()).replace(&format!("/{MIGRATED}"), &format!("/{}", self.name))
     }
 
     /// A session of somebody else.
