@@ -29,14 +29,8 @@ create domain ops.kind_name as text
     constraint kind_is_a_name check (value ~ '^[a-z][a-z0-9_]{0,62}$');
 create domain ops.given_text as text
     constraint text_is_given check (value <> '');
-create domain ops.run_status as text
-    constraint status_is_known check (value in ('queued', 'claimed', 'running', 'success', 'failed', 'cancelled'));
 create domain ops.run_priority as smallint
     constraint priority_is_1_to_9 check (value between 1 and 9);
-create domain ops.attempt_count as integer
-    constraint attempts_count check (value >= 0);
-create domain ops.attempt_limit as integer
-    constraint attempts_are_1_to_100 check (value between 1 and 100);
 create domain ops.pause_seconds as real
     constraint pause_is_at_most_a_day check (value between 0 and 86400);
 create domain ops.requeue_reason as text
@@ -51,26 +45,47 @@ create domain ops.json_value as jsonb
 create domain ops.event_level as text
     constraint level_is_known check (value in ('debug', 'info', 'warn', 'error'));
 
--- What a status means. A function, and not seven constraints, which were a third of what queueing a run
--- costs: each of them is parsed again by each statement.
+-- What a run is, and what its status means. A function, and not the nine constraints that it holds:
+-- they were a third of what queueing a run costs, because each is parsed again by each statement.
 create function ops.run_is_sound(
+    p_kind text, p_project_id text, p_env_id text, p_git_sha text, p_git_ref text,
     p_status text, p_claimed_by text, p_lease_token bigint, p_lease_expires_at timestamptz,
     p_attempt integer, p_max_attempts integer, p_started_at timestamptz, p_finished_at timestamptz, p_error text
 ) returns boolean
     language plpgsql immutable
 as $$
+declare
+    broken text;
 begin
-    if p_status = 'queued' then
-        -- It belongs to nobody, and has an attempt left.
-        return p_claimed_by is null and p_lease_expires_at is null and p_started_at is null and p_finished_at is null
-            and p_attempt < p_max_attempts;
+    if p_env_id is not null and p_project_id is null then
+        broken := 'an environment is one of a project';
+    elsif p_kind = 'build' and num_nulls(p_env_id, p_git_sha, p_git_ref) > 0 then
+        broken := 'a build says what is built for which environment';
+    elsif p_max_attempts not between 1 and 100 or p_attempt < 0 then
+        broken := 'a run has 1 to 100 attempts';
+    elsif p_claimed_by = '' or p_lease_token < 0 then
+        broken := 'a runner has a name, and lease tokens count';
+    elsif p_status = 'queued' then
+        if p_claimed_by is null and p_lease_expires_at is null and p_started_at is null and p_finished_at is null
+           and p_attempt < p_max_attempts then
+            return true;
+        end if;
+        broken := 'a queued run belongs to nobody, and has an attempt left';
     elsif p_status in ('claimed', 'running') then
-        -- It is leased, and belongs to somebody.
-        return p_claimed_by is not null and p_lease_expires_at is not null and p_lease_token > 0
-            and p_started_at is not null and p_finished_at is null and p_attempt between 1 and p_max_attempts;
+        if p_claimed_by is not null and p_lease_expires_at is not null and p_lease_token > 0
+           and p_started_at is not null and p_finished_at is null and p_attempt between 1 and p_max_attempts then
+            return true;
+        end if;
+        broken := 'a run under way is leased to somebody';
+    elsif p_status in ('success', 'failed', 'cancelled') then
+        if p_finished_at is not null and p_lease_expires_at is null and (p_status <> 'failed' or p_error is not null) then
+            return true;
+        end if;
+        broken := 'a finished run has an end and no lease, and a reason if it failed';
+    else
+        broken := format('there is no status %s', p_status);
     end if;
-    -- It has ended, at some time; and if badly, for a reason.
-    return p_finished_at is not null and p_lease_expires_at is null and (p_status <> 'failed' or p_error is not null);
+    raise exception '%', broken using errcode = 'check_violation', constraint = 'runs_are_sound';
 end
 $$;
 
@@ -83,20 +98,20 @@ create table ops.runs (
     env_id              text,
     git_sha             text,
     git_ref             text,
-    status              ops.run_status not null default 'queued',
+    status              text        not null default 'queued',
     -- 1 is the most urgent.
     priority            ops.run_priority not null default 5,
     -- Not before then.
     run_at              timestamptz not null default now(),
     -- Who has it, or had it last.
-    claimed_by          ops.given_text,
+    claimed_by          text,
     -- Grows with each claim: what an earlier holder is told apart by.
     lease_token         bigint      not null default 0,
     lease_expires_at    timestamptz,
     heartbeat_at        timestamptz,
     -- Attempts begun, the present one included.
-    attempt             ops.attempt_count not null default 0,
-    max_attempts        ops.attempt_limit not null default 3,
+    attempt             integer     not null default 0,
+    max_attempts        integer     not null default 3,
     -- Before the next attempt: base * 2^(attempt - 1), at most max, and by chance down to half of it.
     backoff_seconds     ops.pause_seconds not null default 1,
     backoff_max_seconds ops.pause_seconds not null default 60,
@@ -123,10 +138,8 @@ create table ops.runs (
 
     constraint runs_environment_of_project foreign key (project_id, env_id)
         references ops.environments (project_id, env_id),
-    constraint runs_environment_has_project check (env_id is null or project_id is not null),
-    constraint runs_build_says_what        check (kind <> 'build' or num_nulls(project_id, env_id, git_sha, git_ref) = 0),
-    constraint runs_state_is_sound         check (ops.run_is_sound(
-        status, claimed_by, lease_token, lease_expires_at, attempt, max_attempts, started_at, finished_at, error
+    constraint runs_are_sound              check (ops.run_is_sound(
+        kind, project_id, env_id, git_sha, git_ref, status, claimed_by, lease_token, lease_expires_at, attempt, max_attempts, started_at, finished_at, error
     ))
 )
 -- Every run is updated at least twice, and the queue's head is where the dead rows lie.
@@ -143,49 +156,6 @@ create index runs_of_a_project on ops.runs (project_id, env_id, queued_at) where
 create index runs_dead on ops.runs (finished_at) where status = 'failed';
 
 comment on table ops.runs is 'durable pieces of work: who has each, until when, and how it ended';
-
--- What has ended stays as it ended; only a dead run may be queued again. And who puts a run back by
--- hand, as the documented statement for stuck runs does, need not know what else belongs to that.
-create function ops.run_changes_status() returns trigger
-    language plpgsql
-    set search_path = ''
-as $$
-begin
-    if old.status in ('success', 'failed', 'cancelled') and not (old.status <> 'success' and new.status = 'queued') then
-        raise exception 'Run % is finished: %', old.run_id, old.status using errcode = 'object_not_in_prerequisite_state';
-    end if;
-    if old.status = 'queued' and new.status in ('running', 'success', 'failed') then
-        raise exception 'Run % was never claimed', old.run_id using errcode = 'object_not_in_prerequisite_state';
-    end if;
-    if old.status = 'running' and new.status = 'claimed' then
-        raise exception 'Run % is running: it cannot be claimed', old.run_id
-            using errcode = 'object_not_in_prerequisite_state';
-    end if;
-    if new.status = 'queued' then
-        new.claimed_by := null;
-        new.lease_expires_at := null;
-        new.heartbeat_at := null;
-        new.started_at := null;
-        new.finished_at := null;
-        new.cancel_requested_at := null;
-        -- Who puts it back wants it to be tried.
-        new.max_attempts := greatest(new.max_attempts, new.attempt + 1);
-    elsif new.status in ('success', 'failed', 'cancelled') then
-        new.lease_expires_at := null;
-        new.finished_at := coalesce(new.finished_at, now());
-    end if;
-    return new;
-end
-$$;
-
-create trigger run_changes_status
-    before update of status on ops.runs
-    for each row
-    -- The usual ways are spared the call.
-    when (old.status in ('success', 'failed', 'cancelled') or new.status = 'queued'
-          or (old.status = 'queued' and new.status <> 'claimed') or new.status = 'cancelled'
-          or (old.status = 'running' and new.status = 'claimed'))
-    execute function ops.run_changes_status();
 
 -- Tries that did not end their run. The present try, and the last, stand in the run itself: most runs
 -- need one, and are not written twice. `ops.run_attempts` shows all of them.
@@ -212,36 +182,72 @@ create table ops.earlier_attempts (
 
 comment on table ops.earlier_attempts is 'tries that did not end their run; see the view run_attempts';
 
-create function ops.attempt_is_over() returns trigger
+-- What has ended stays as it ended; only a dead run may be queued again. And who puts a run back by
+-- hand, as the documented statement for stuck runs does, need not know what else belongs to that: the
+-- try that is left behind is kept, and idle runners are told.
+create function ops.run_changes_status() returns trigger
     language plpgsql security definer
     set search_path = ''
 as $$
 begin
-    insert into ops.earlier_attempts (run_id, attempt, runner_id, lease_token, started_at, finished_at, outcome, error)
-    values (
-        old.run_id, old.attempt, old.claimed_by, old.lease_token, old.started_at, coalesce(old.finished_at, now()),
-        case
-            when old.status in ('failed', 'cancelled') then old.status
-            when new.requeued_for in ('retry', 'lost', 'handed_back') then new.requeued_for
-            else 'reset'
-        end,
-        case when old.status = 'failed' then old.error when new.requeued_for in ('retry', 'lost') then new.error end
-    );
-    return null;
+    if old.status in ('success', 'failed', 'cancelled') and not (old.status <> 'success' and new.status = 'queued') then
+        raise exception 'Run % is finished: %', old.run_id, old.status using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    if old.status = 'queued' and new.status in ('running', 'success', 'failed') then
+        raise exception 'Run % was never claimed', old.run_id using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    if old.status = 'running' and new.status = 'claimed' then
+        raise exception 'Run % is running: it cannot be claimed', old.run_id
+            using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    if new.status = 'queued' and old.status <> 'queued' then
+        if old.claimed_by is not null then
+            insert into ops.earlier_attempts (
+                run_id, attempt, runner_id, lease_token, started_at, finished_at, outcome, error
+            ) values (
+                old.run_id, old.attempt, old.claimed_by, old.lease_token, old.started_at, coalesce(old.finished_at, now()),
+                case
+                    when old.finished_at is not null then old.status
+                    when new.requeued_for in ('retry', 'lost', 'handed_back') then new.requeued_for
+                    else 'reset'
+                end,
+                case when old.status = 'failed' then old.error when new.requeued_for in ('retry', 'lost') then new.error end
+            );
+        end if;
+        if exists (select from ops.idle_runners) then
+            perform pg_catalog.pg_notify('ops_runs', '');
+        end if;
+        new.claimed_by := null;
+        new.lease_expires_at := null;
+        new.heartbeat_at := null;
+        new.started_at := null;
+        new.finished_at := null;
+        new.cancel_requested_at := null;
+        -- Who puts it back wants it to be tried.
+        new.max_attempts := greatest(new.max_attempts, new.attempt + 1);
+    elsif new.status in ('success', 'failed', 'cancelled') then
+        new.lease_expires_at := null;
+        new.finished_at := coalesce(new.finished_at, now());
+    end if;
+    return new;
 end
 $$;
 
-create trigger attempt_is_over after update of status on ops.runs
-    for each row when (new.status = 'queued' and old.status <> 'queued' and old.claimed_by is not null)
-    execute function ops.attempt_is_over();
+create trigger run_changes_status
+    before update of status on ops.runs
+    for each row
+    -- The usual ways are spared the call.
+    when (old.finished_at is not null or new.status in ('queued', 'cancelled')
+          or (old.status = 'queued') <> (new.status = 'claimed'))
+    execute function ops.run_changes_status();
 
 create view ops.run_attempts with (security_invoker = true) as
     select run_id, attempt, runner_id, lease_token, started_at, finished_at, outcome, error
     from ops.earlier_attempts
     union all
     -- Null outcome: it is under way.
-    select run_id, attempt::integer, claimed_by::text, lease_token, started_at, finished_at,
-           case when finished_at is not null then status::text end, case when finished_at is not null then error end
+    select run_id, attempt, claimed_by, lease_token, started_at, finished_at,
+           case when finished_at is not null then status end, case when finished_at is not null then error end
     from ops.runs
     where claimed_by is not null;
 
@@ -257,8 +263,7 @@ create table ops.run_events (
     phase      text,
     attempt    integer,
     created_at timestamptz not null default now(),
-    -- Follows from seq, so that it needs no index of its own.
-    event_id   text        generated always as ('evt-' || lpad(to_hex(seq), 32, '0')::uuid::text) stored,
+    event_id   text        not null default 'evt-' || gen_random_uuid(),
 
     primary key (run_id, seq)
 );

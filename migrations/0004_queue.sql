@@ -22,8 +22,6 @@ $$;
 
 create trigger runs_are_queued after insert on ops.runs
     for each statement execute function ops.queue_wakes();
-create trigger run_is_queued_again after update of status on ops.runs
-    for each row when (new.status = 'queued' and old.status <> 'queued') execute function ops.queue_wakes();
 
 -- Queues a run, once for each idempotency key: who asks again gets the run that is there. The same key
 -- for something else is refused.

@@ -3,7 +3,7 @@
 //! In reading order:
 //! - [`plan`]: pure. What is desired, what was seen, which actions remain, how every hop stands.
 //! - [`config`]: every variable, with all errors at once.
-//! - [`clients`]: transport to Railway, DigitalOcean, PostgreSQL and the webapp.
+//! - [`clients`]: transport to Railway, DigitalOcean, GitHub, PostgreSQL and the webapp.
 //! - [`controller`]: the loop that observes, plans, applies and records.
 //! - [`runs`]: all SQL of durable runs.
 //! - [`runner`]: claims runs and executes their phases.

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         }
     };
     let command = cli.command.unwrap_or(Command::Run);
-    if !matches!(command, Command::Run | Command::Sandbox { .. } | Command::SandboxDroplet { .. }) {
+    if !matches!(command, Command::Run | Command::Runner | Command::Sandbox { .. } | Command::SandboxDroplet { .. }) {
         // `status | head` ends quietly, as other tools do. The daemon must not die of a closed socket.
         // SAFETY: sets a disposition of this process before any other thread runs.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };

@@ -7,12 +7,14 @@ use apollo_compiler::executable::{Selection, SelectionSet};
 use apollo_compiler::schema::ExtendedType;
 use apollo_compiler::validation::Valid;
 use apollo_compiler::{ExecutableDocument, Schema};
-use ops_controller::clients::railway::DOCUMENTS;
-use ops_controller::clients::{Readers, Seam};
+use ops_controller::clients::railway::releases::Log;
+use ops_controller::clients::railway::{self, DOCUMENTS};
+use ops_controller::clients::{Fence, Readers, Seam};
 use ops_controller::config::Config;
 use ops_controller::controller::daemon::{Controls, Daemon, Request};
 use ops_controller::controller::destroy::{self, Outcome};
 use ops_controller::controller::status::Status;
+use ops_controller::plan::secret::Secret;
 use ops_controller::sandbox::digitalocean::Recorded;
 use ops_controller::sandbox::{Options, Sandbox};
 use serde_json::{Map, Value, json};
@@ -147,6 +149,33 @@ fn check_railway_variables(schema: &Valid<Schema>, world: &Sandbox) {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn every_request_of_a_release_fits_railways_schema() {
+    let Some(schema) = railway_schema() else { return };
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let world = Sandbox::start(Options::short_delays()).await.expect("a sandbox");
+    let config = Config::from_pairs(world.environment()).expect("a configuration");
+    let reader = Readers::new(&config, &Seam::default()).expect("clients").railway;
+    let writer = railway::Writer::new(reader.clone(), &Fence::unguarded());
+    let service = writer.create_service("app").await.expect("created");
+    writer.set_image(&service, "ghcr.io/acme/app:1").await.expect("set");
+    let values = BTreeMap::from([("NAME".to_owned(), Secret::new("value"))]);
+    writer.set_variables(&service, &values).await.expect("set");
+    let deployment = writer.deploy(&service).await.expect("deployed");
+    assert!(reader.service_named("app").await.expect("an answer").is_some());
+    assert!(reader.release(&deployment).await.expect("an answer").is_some());
+    assert_eq!(reader.releases_since(&service, jiff::Timestamp::UNIX_EPOCH).await.expect("a list").len(), 1);
+    for log in [Log::Build, Log::Deploy] {
+        reader.log_tail(&deployment, log, 10).await.expect("a log");
+    }
+    check_railway_variables(&schema, &world);
+    let asked: BTreeSet<String> = world.railway.requests().into_iter().map(|r| r.operation).collect();
+    for (name, _) in DOCUMENTS.iter().skip(6) {
+        assert!(asked.contains(*name), "{name} was not asked: {asked:?}");
+    }
+    world.stop().await;
 }
 
 // DigitalOcean
@@ -421,9 +450,7 @@ async fn every_request_of_a_whole_life_fits_the_providers_schemas() {
     check_answers(api, &world, &before).await;
     let own: Vec<Recorded> = {
         world.digitalocean.clear_requests();
-        let writers = Readers::new(&larger, &Seam::default())
-            .expect("clients")
-            .writers(&ops_controller::clients::Fence::unguarded());
+        let writers = Readers::new(&larger, &Seam::default()).expect("clients").writers(&Fence::unguarded());
         let mut nothing_known = ops_controller::plan::state::State::new(larger.desired.identity_tag());
         let now = jiff::Timestamp::now();
         let done = destroy::take_down(&writers, &larger.desired, &mut nothing_known, now, |_| true).await;

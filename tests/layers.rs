@@ -32,7 +32,18 @@ const TABLE: &[(&str, &[&str])] = &[
     ("config", &["config", "plan"]),
     ("telemetry", &["telemetry", "config", "plan"]),
     ("runs", &["runs"]),
-    ("runner", &["runner", "runs", "clients", "config", "plan::secret", "telemetry::redact_text"]),
+    (
+        "runner",
+        &[
+            "runner",
+            "runs",
+            "clients",
+            "config",
+            "plan::secret",
+            "plan::observation::DeploymentStatus",
+            "telemetry::redact_text",
+        ],
+    ),
     ("http", &["http", "runs", "controller", "plan", "telemetry", "config"]),
     ("controller", &["controller", "plan", "clients", "runs", "config", "telemetry"]),
     // The figures are a crate of their own: they see the library as its users do, and of their own crate

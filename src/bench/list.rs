@@ -24,7 +24,7 @@ const fn figure(name: &'static str, unit: &'static str, target: Target, means: &
 }
 
 /// In the order of the table.
-pub const FIGURES: [Figure; 14] = [
+pub const FIGURES: [Figure; 25] = [
     figure(
         "log_scan",
         "MB/s",
@@ -47,6 +47,32 @@ pub const FIGURES: [Figure; 14] = [
     figure("requests_digitalocean", "requests", Target::AtMost(1.2), "to DigitalOcean for each healthy cycle"),
     figure("requests_railway", "requests", Target::AtMost(1.0), "to Railway for each healthy cycle"),
     figure("sweep_rate", "schedules/s", Target::None, "the crash sweep in a release build, both cores"),
+    figure(
+        "drain",
+        "runs/s",
+        Target::RatioAtLeast(1.9),
+        "20,000 queued runs through one runner process, events and history kept, fsync on",
+    ),
+    figure("drain_memory", "MB", Target::AtMost(20.0), "the peak of that process's resident memory"),
+    figure("steady", "runs/s", Target::RatioAtLeast(0.2), "single adds, 4 in flight, while a runner works"),
+    figure(
+        "one_at_a_time",
+        "runs/s",
+        Target::RatioAtLeast(0.8),
+        "claim_next_run and finish_run, one run at a time, 8 connections",
+    ),
+    figure("claim", "ms", Target::AtMost(10.0), "a claim from 400,000 queued runs, p99, cold plans included"),
+    figure("claim_growth", "ms", Target::RatioAtMost(2.0), "the median of it"),
+    figure("pickup_p50", "ms", Target::RatioAtMost(1.3), "from before the add to the start on an idle runner, p50"),
+    figure("pickup_p99", "ms", Target::RatioAtMost(1.3), "the same, p99"),
+    figure("pickup_unheard", "ms", Target::AtMost(1100.0), "the same while nothing is heard, slowest of 10"),
+    figure(
+        "nothing_lost",
+        "runs",
+        Target::AtMost(0.0),
+        "runs lost or done twice of 20,000, three runners killed or frozen in turn",
+    ),
+    figure("nothing_lost_restart", "runs", Target::AtMost(0.0), "the same while PostgreSQL restarts"),
     figure("binary_size", "bytes", Target::AtMost(15_000_000.0), "the release binary, stripped"),
     figure("image_size", "bytes", Target::None, "the container image, where a docker engine exists"),
 ];

@@ -12,6 +12,7 @@ mod list;
 mod log_file;
 mod log_scan;
 mod plan;
+mod runs;
 mod size;
 mod status;
 mod sweep;
@@ -49,6 +50,8 @@ cargo bench                   all of them, about five minutes after the build
 cargo bench -- NAME...        only these
 cargo bench -- --table        rows for the README's table instead of JSON
 cargo bench -- --list         their names
+cargo bench -- contender WORD  the part of a peer in a harness that compares queues (setup, enqueue, work,
+                              produce, paced; PG_URL, N, TARGET, SECS, CONC, GAP_MS in the environment)
 cargo bench -- --help         this
 
 NODE=/path/to/node            the node that /status is compared with (default: the one in PATH)
@@ -59,7 +62,7 @@ Exit codes: 0 every target is reached or skipped · 1 a target is missed, or a f
 type Measure = fn(&Runtime) -> Result<Vec<Answer>, Error>;
 
 /// What measures, and the figures that come of it together.
-const MEASURES: [(Measure, &[&str]); 8] = [
+const MEASURES: [(Measure, &[&str]); 13] = [
     (log_scan::measure, &["log_scan"]),
     (plan::measure, &["plan_1", "plan_100", "plan_10000"]),
     (cold_start::measure, &["cold_start"]),
@@ -67,6 +70,11 @@ const MEASURES: [(Measure, &[&str]); 8] = [
     (status::measure, &["status_rps", "status_p99"]),
     (cycle::measure, &["cycle", "requests_digitalocean", "requests_railway"]),
     (sweep::measure, &["sweep_rate"]),
+    (runs::drain::measure, &["drain", "drain_memory"]),
+    (runs::single::measure, &["steady", "one_at_a_time"]),
+    (runs::claim::measure, &["claim", "claim_growth"]),
+    (runs::pickup::measure, &["pickup_p50", "pickup_p99", "pickup_unheard"]),
+    (runs::chaos::measure, &["nothing_lost", "nothing_lost_restart"]),
     (size::measure, &["binary_size", "image_size"]),
 ];
 
@@ -77,6 +85,11 @@ fn main() -> ExitCode {
         && flag == log_scan::AS_A_PROCESS
     {
         return log_scan::as_a_process(file);
+    }
+    if let [word, operation] = arguments.as_slice()
+        && word == runs::contender::WORD
+    {
+        return runs::contender::main(operation);
     }
     let flags: Vec<&str> = arguments.iter().filter(|a| a.starts_with('-')).map(String::as_str).collect();
     let names: Vec<&str> = arguments.iter().filter(|a| !a.starts_with('-')).map(String::as_str).collect();

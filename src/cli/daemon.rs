@@ -1,11 +1,13 @@
 //! `run`: listener, signals, daemon. The listener comes first, so that a container is seen to live.
 
+use super::runner::{self, Work};
 use super::{DONE, ERROR, configuration, failed, local};
 use ops_controller::clients::Seam;
 use ops_controller::config::{Config, ConfigError};
 use ops_controller::controller::daemon::{Controls, Daemon, Request};
 use ops_controller::controller::store::Store;
-use ops_controller::http::{self, Access, Writes};
+use ops_controller::http::{self, Access, OpsRoutes, Writes};
+use ops_controller::runner::report;
 use ops_controller::telemetry::{self, Telemetry, metrics};
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -49,15 +51,27 @@ pub async fn serve(
         }
     };
     let address = listener.local_addr().unwrap_or(config.listen_addr);
-    let access = Access::from(writes(address, &config));
+    let access = Access::from(runner::writes(address, config.api_token.as_ref()));
     let renewed = access.clone();
     let daemon = Daemon::new(config.clone(), reload, Seam::default()).with_in_force(move |config| {
-        renewed.set(writes(address, config));
+        renewed.set(runner::writes(address, config.api_token.as_ref()));
         // A level that cannot be parsed was refused with the configuration.
         let _ = telemetry.set_level(&config.log_level);
     });
     let controls = daemon.controls();
-    let routes = http::router(controls.clone(), Some(metrics::install()), access, None);
+    let handle = metrics::install();
+    let work = match config.ops().map(|ops| Work::start(&ops, controls.stop.child_token())).transpose() {
+        Ok(work) => work,
+        Err(error) => {
+            tracing::error!(%error, "the runner cannot be set up: {error}");
+            return ERROR;
+        }
+    };
+    if work.is_some() {
+        report::describe();
+    }
+    let runs = work.as_ref().map(|work| work.routes.clone());
+    let routes = http::router(controls.clone(), Some(handle), access, runs.clone());
     let mut server = tokio::spawn(http::serve(listener, routes, controls.clone()));
     tokio::spawn(signals(controls.clone()));
     tracing::info!(
@@ -66,8 +80,11 @@ pub async fn serve(
     );
     started((controls.clone(), address));
     let socket_controls = controls.clone();
-    let result = daemon.run(move |store, over| open_socket(store, socket_controls.clone(), over)).await;
+    let result = daemon.run(move |store, over| open_socket(store, socket_controls.clone(), runs.clone(), over)).await;
     controls.stop.cancel();
+    if let Some(work) = work {
+        work.ended().await;
+    }
     // A client that never ends its request keeps nobody.
     if tokio::time::timeout(SERVER_GRACE, &mut server).await.is_err() {
         server.abort();
@@ -81,18 +98,9 @@ pub async fn serve(
     }
 }
 
-/// By the address at which it really listens: another LISTEN_ADDR takes effect at the next start only.
-fn writes(address: SocketAddr, config: &Config) -> Writes {
-    match &config.api_token {
-        _ if !address.ip().is_loopback() => Writes::NotLocal(config.api_token.clone()),
-        Some(token) => Writes::WithToken(token.clone()),
-        None => Writes::NoToken,
-    }
-}
-
 /// The socket for commands on this machine, for as long as the folder is ours. Without it everything
 /// works but those commands.
-fn open_socket(store: &Store, mut controls: Controls, over: CancellationToken) {
+fn open_socket(store: &Store, mut controls: Controls, runs: Option<OpsRoutes>, over: CancellationToken) {
     let path = store.socket();
     // Left behind by a killed process, or by one that is frozen; the lease says that nobody uses it.
     let _ = std::fs::remove_file(&path);
@@ -103,7 +111,7 @@ fn open_socket(store: &Store, mut controls: Controls, over: CancellationToken) {
     match listener {
         Ok(listener) => {
             let ours = inode(&path);
-            let routes = http::router(controls.clone(), None, Writes::Socket, None);
+            let routes = http::router(controls.clone(), None, Writes::Socket, runs);
             controls.stop = controls.stop.child_token();
             let stop = controls.stop.clone();
             tokio::spawn(async move {

@@ -5,13 +5,14 @@ mod daemon;
 mod local;
 mod look;
 mod ops;
+mod runner;
 mod runs;
 mod sandbox;
 mod token;
 
 use clap::{Parser, Subcommand};
 use ops_controller::clients::ClientError;
-use ops_controller::config::Config;
+use ops_controller::config::{Config, ConfigError};
 use ops_controller::controller::store::StoreError;
 
 pub const DONE: u8 = 0;
@@ -70,6 +71,8 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Claim and execute durable runs, without the controller (`run` does so, too)
+    Runner,
     /// Make or update the tables in OPS_DATABASE_URL (every start does so, too)
     Migrate,
     /// Queue durable runs, look at them, cancel, retry, follow, and wait for them
@@ -113,6 +116,7 @@ pub async fn dispatch(command: Command) -> u8 {
         Command::Pause => change::ask("pause").await,
         Command::Reset => change::reset().await,
         Command::Destroy { yes } => change::destroy(yes).await,
+        Command::Runner => runner::run().await,
         Command::Migrate => change::migrate().await,
         Command::Runs { command } => runs::run(command).await,
         Command::Token { command } => token::run(command).await,
@@ -127,14 +131,16 @@ pub async fn dispatch(command: Command) -> u8 {
 
 /// The configuration, or every error on standard error.
 fn configuration() -> Result<Config, u8> {
-    Config::from_env().map_err(|error| {
-        eprintln!("the configuration has errors:");
-        for line in &error.0 {
-            eprintln!("  {line}");
-        }
-        eprintln!("see .env.example for every variable, or try `ops-controller sandbox`, which needs none");
-        CONFIGURATION
-    })
+    Config::from_env().map_err(|error| configuration_errors(&error))
+}
+
+fn configuration_errors(error: &ConfigError) -> u8 {
+    eprintln!("the configuration has errors:");
+    for line in &error.0 {
+        eprintln!("  {line}");
+    }
+    eprintln!("see .env.example for every variable, or try `ops-controller sandbox`, which needs none");
+    CONFIGURATION
 }
 
 /// For a command: warnings and errors on standard error, nothing else.

@@ -8,7 +8,7 @@ use ops_controller::controller::daemon::Controls;
 use ops_controller::controller::status::Status;
 use ops_controller::plan::condition::Status as Truth;
 use ops_controller::sandbox::faults::Break;
-use ops_controller::sandbox::{Options, Sandbox, control};
+use ops_controller::sandbox::{Options, Sandbox, builds, control};
 use ops_controller::telemetry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// Opens what the sandbox serves, on this machine only; no secret.
+const API_TOKEN: &str = "try-me-in-the-sandbox";
 /// With --until-healthy: longer than this is a failure.
 const STORY_DEADLINE: Duration = Duration::from_secs(300);
 
@@ -47,7 +49,7 @@ pub async fn run(breaks: Vec<String>, until_healthy: bool, clouds: Option<PathBu
             return ERROR;
         }
     };
-    let sandbox = match Sandbox::start(Options::default().with_processes(exe)).await {
+    let sandbox = match Sandbox::start(Options::default().with_processes(exe).with_ops()).await {
         Ok(sandbox) => Arc::new(sandbox),
         Err(error) => {
             eprintln!("error: the sandbox could not be started: {error}");
@@ -140,7 +142,13 @@ async fn story(
     let code = daemon::serve(config, move || sandbox_config(&reload_from), telemetry, move |(controls, address)| {
         println!("status:  curl http://{address}/status");
         println!("break:   curl -X POST http://{control}/sandbox/break/supervisor-killed   (list: curl http://{control}/sandbox)");
+        println!("runs:    curl -H 'Authorization: Bearer {API_TOKEN}' http://{address}/ops/runs   (one build a minute)");
         println!("stop:    Ctrl-C");
+        let builds = teller.sandbox.clone();
+        tokio::spawn(async move {
+            let began = Instant::now();
+            builds::every_minute(&builds, |line| println!("{:6.1} s  {line}", began.elapsed().as_secs_f64())).await;
+        });
         let stop = controls.stop.clone();
         tokio::spawn(async move {
             interrupts.came().await;
@@ -178,7 +186,7 @@ fn sandbox_config(sandbox: &Sandbox) -> Result<Config, ops_controller::config::C
 /// The world's variables; what is set in the environment (intervals, sizes, guards, and what else the
 /// caller lets it) wins, except for tokens and addresses, which must be the simulated ones.
 fn pairs(sandbox: &Sandbox, also: &[&str]) -> Vec<(String, String)> {
-    const FROM_ENVIRONMENT: [&str; 14] = [
+    const FROM_ENVIRONMENT: [&str; 18] = [
         "SUPERVISOR_REGION",
         "SUPERVISOR_SIZE",
         "TRIGGER_VERSION",
@@ -191,10 +199,15 @@ fn pairs(sandbox: &Sandbox, also: &[&str]) -> Vec<(String, String)> {
         "MAX_DROPLETS",
         "MAX_MONTHLY_USD",
         "LISTEN_ADDR",
+        "API_TOKEN",
+        "RUNNER_CONCURRENCY",
+        "RUNNER_COMMANDS",
+        "RUNNER_KINDS",
         "LOG_FORMAT",
         "LOG_LEVEL",
     ];
-    let mut pairs = sandbox.environment();
+    let mut pairs = sandbox.runner_environment();
+    pairs.push(("API_TOKEN".to_owned(), API_TOKEN.to_owned()));
     for name in FROM_ENVIRONMENT.iter().chain(also).copied() {
         if let Ok(value) = std::env::var(name) {
             pairs.retain(|(n, _)| n != name);

@@ -101,27 +101,51 @@ impl Http {
 
     /// Sends once. `what` names the call in logs and at the seam: `create droplet`, `list droplets`.
     pub async fn send(&self, what: &str, request: RequestBuilder) -> Result<Answer, ClientError> {
+        // On the heap: the futures of all callers would have to carry it.
+        let (Reply { status, body, .. }, request_id) = Box::pin(self.receive(what, request)).await?;
+        if status.is_success() {
+            return Ok(Answer { status, body, request_id });
+        }
+        Err(self.refusal(what, status, &body, request_id.as_deref()))
+    }
+
+    /// Sends once, and expects to be sent elsewhere: returns where to. It is not followed here,
+    /// because the credentials of this provider must not go along.
+    pub async fn redirected(&self, what: &str, request: RequestBuilder) -> Result<String, ClientError> {
+        let (Reply { status, headers, body }, request_id) = self.receive(what, request).await?;
+        match header(&headers, "location") {
+            Some(place) if status.is_redirection() => Ok(place.to_owned()),
+            _ if status.is_success() || status.is_redirection() => Err(ClientError::NoAnswer {
+                provider: self.provider,
+                message: format!("{what}: {} without a place to go to", status.as_u16()),
+            }),
+            _ => Err(self.refusal(what, status, &body, request_id.as_deref())),
+        }
+    }
+
+    /// An answer that is no word about the rate, and the provider's id for it.
+    async fn receive(&self, what: &str, request: RequestBuilder) -> Result<(Reply, Option<String>), ClientError> {
         let provider = self.provider;
         self.budget.spend().map_err(|left| ClientError::RateLimited { provider, seconds: left.as_secs().max(1) })?;
         self.seam.reach(|| Point::Before(what.to_owned())).await;
         self.fence.as_ref().map_or(Ok(()), Fence::check)?;
         let sent = self.exchange(request, LARGEST_BODY).await;
         self.seam.reach(|| Point::After(what.to_owned())).await;
-        let Reply { status, headers, body } = sent.map_err(|lost| self.lost(lost))?;
-        let request_id = header(&headers, "x-request-id").or_else(|| header(&headers, "cf-ray")).map(clip);
+        let reply = sent.map_err(|lost| self.lost(lost))?;
+        let (status, headers) = (reply.status, &reply.headers);
+        let request_id =
+            ["x-request-id", "x-github-request-id", "cf-ray"].iter().find_map(|name| header(headers, name));
+        let request_id = request_id.map(clip);
         self.budget.note(
-            number(&headers, "ratelimit-remaining").or_else(|| number(&headers, "x-ratelimit-remaining")),
-            number(&headers, "ratelimit-limit").or_else(|| number(&headers, "x-ratelimit-limit")),
+            number(headers, "ratelimit-remaining").or_else(|| number(headers, "x-ratelimit-remaining")),
+            number(headers, "ratelimit-limit").or_else(|| number(headers, "x-ratelimit-limit")),
         );
         tracing::debug!(provider, call = what, status = status.as_u16(), request_id, "answered");
-        if status == StatusCode::TOO_MANY_REQUESTS {
-            let pause = self.budget.block(pause_asked_for(&headers, self.seam.now()));
+        if is_rate_limit(&reply) {
+            let pause = self.budget.block(pause_asked_for(headers, self.seam.now()));
             return Err(ClientError::RateLimited { provider, seconds: pause.as_secs() });
         }
-        if status.is_success() {
-            return Ok(Answer { status, body, request_id });
-        }
-        Err(self.refusal(what, status, &body, request_id.as_deref()))
+        Ok((reply, request_id))
     }
 
     /// One request and its answer, of at most `limit` bytes; without a seam's points and budgets.
@@ -249,12 +273,25 @@ fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
     header(headers, name)?.trim().parse().ok()
 }
 
+/// 429 always. GitHub says it by 403 as well, where only these tell it from a missing right.
+fn is_rate_limit(reply: &Reply) -> bool {
+    let says_so = || {
+        number(&reply.headers, "x-ratelimit-remaining") == Some(0)
+            || reply.headers.contains_key("retry-after")
+            || message_of(&reply.body).to_ascii_lowercase().contains("rate limit")
+    };
+    reply.status == StatusCode::TOO_MANY_REQUESTS || (reply.status == StatusCode::FORBIDDEN && says_so())
+}
+
 /// `retry-after` first: after a burst the reset header points far away.
 fn pause_asked_for(headers: &HeaderMap, now: jiff::Timestamp) -> Duration {
     if let Some(seconds) = number(headers, "retry-after") {
         return Duration::from_secs(seconds);
     }
-    let reset = number(headers, "ratelimit-reset").and_then(|epoch| i64::try_from(epoch).ok());
+    // The second one is of the hour, and says nothing while something is left of it.
+    let of_the_hour =
+        || number(headers, "x-ratelimit-reset").filter(|_| number(headers, "x-ratelimit-remaining") == Some(0));
+    let reset = number(headers, "ratelimit-reset").or_else(of_the_hour).and_then(|epoch| i64::try_from(epoch).ok());
     match reset.and_then(|epoch| jiff::Timestamp::from_second(epoch).ok()) {
         Some(at) => at.duration_since(now).try_into().unwrap_or(DEFAULT_PAUSE),
         None => DEFAULT_PAUSE,

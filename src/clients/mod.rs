@@ -7,6 +7,7 @@ pub mod budget;
 pub mod digitalocean;
 pub mod error;
 pub mod fence;
+pub mod github;
 pub mod http;
 pub mod postgres;
 pub mod railway;

@@ -1,8 +1,10 @@
-//! Railway's GraphQL API: what a cycle reads, the logs, and one restart.
+//! Railway's GraphQL API: what a cycle reads, the logs, one restart, and what brings an image into service.
 //!
 //! An answer with `errors` is a failure even when it carries data: a partial read is no read.
 
+mod documents;
 pub mod log_page;
+pub mod releases;
 mod services;
 mod wire;
 
@@ -15,7 +17,9 @@ use super::seam::Seam;
 use crate::config::Config;
 use crate::plan::logs::Harvest;
 use crate::plan::observation::RailwayView;
+use crate::plan::secret::Secret;
 use crate::plan::state::RailwayIds;
+use documents::{DEPLOYMENTS, LOGS, OBSERVE, PROJECT, RESTART, SCOPE};
 use jiff::Timestamp;
 use log_page::LogPage;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
@@ -25,31 +29,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use wire::Envelope;
 
+pub use documents::DOCUMENTS;
 pub use services::Names;
 
 const PROVIDER: &str = "Railway";
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Pages of a hundred; a project with more than a thousand services is not ours to serve.
 const MAX_PAGES: usize = 10;
+/// Others report "every 30 s".
+const PAUSE_BETWEEN_SERVICES: u64 = 31;
 /// Lines asked for at once; Railway may answer one more.
 pub const LOG_PAGE: usize = 1000;
-
-const OBSERVE: &str = include_str!("railway/observe.graphql");
-const DEPLOYMENTS: &str = include_str!("railway/deployments.graphql");
-const LOGS: &str = include_str!("railway/logs.graphql");
-const RESTART: &str = include_str!("railway/restart.graphql");
-const SCOPE: &str = include_str!("railway/scope.graphql");
-const PROJECT: &str = include_str!("railway/project.graphql");
-
-/// Every document that is ever sent, for the contract test.
-pub const DOCUMENTS: [(&str, &str); 6] = [
-    ("Observe", OBSERVE),
-    ("Deployments", DEPLOYMENTS),
-    ("DeploymentLogs", LOGS),
-    ("DeploymentRestart", RESTART),
-    ("ProjectTokenScope", SCOPE),
-    ("Project", PROJECT),
-];
 
 #[derive(Clone)]
 pub struct Reader {
@@ -60,11 +50,12 @@ pub struct Reader {
     names: Names,
 }
 
-/// The writing half: one mutation.
+/// The writing half.
 #[derive(Clone)]
 pub struct Writer {
     /// Its calls are fenced.
     reader: Reader,
+    look: Reader,
 }
 
 /// A deployment whose logs may hold the token.
@@ -76,27 +67,11 @@ pub struct DeploymentRef {
 
 impl Reader {
     pub fn new(config: &Config, seam: &Seam, budget: Arc<Budget>) -> Result<Reader, ClientError> {
-        let mut headers = HeaderMap::new();
-        let (name, value) = match (&config.railway_project_token, &config.railway_api_token) {
-            (Some(token), _) => ("project-access-token".parse().ok(), token.expose().to_owned()),
-            (None, Some(token)) => (Some(AUTHORIZATION), format!("Bearer {}", token.expose())),
-            (None, None) => (None, String::new()),
-        };
-        if let Some(name) = name {
-            let mut value = HeaderValue::try_from(value).map_err(|_| ClientError::Unauthorized {
-                provider: PROVIDER,
-                message: "the token holds characters that no header can carry".into(),
-            })?;
-            value.set_sensitive(true);
-            headers.insert(name, value);
-        }
-        // Without a query string in the URL, Railway's edge limits everybody to ten requests a second.
-        let mark = if config.railway_api_url.contains('?') { "&" } else { "?" };
-        let url = format!("{}{mark}source=ops-controller", config.railway_api_url);
-        let local = crate::config::is_loopback_url(&config.railway_api_url);
+        let tokens = (config.railway_project_token.as_ref(), config.railway_api_token.as_ref());
+        let http = connect(&config.railway_api_url, tokens, seam, budget)?;
         Ok(Reader {
-            http: Http::new(PROVIDER, TIMEOUT, headers, seam, budget, local)?,
-            url,
+            http,
+            url: endpoint(&config.railway_api_url),
             project_id: config.desired.project_id.clone(),
             environment_id: config.desired.environment_id.clone(),
             names: Names {
@@ -104,6 +79,24 @@ impl Reader {
                 postgres: config.db_service_name.clone(),
                 registry: config.registry_service_name.clone(),
             },
+        })
+    }
+
+    /// For whoever brings images into service: of no project until it is [`scoped`](Reader::scoped).
+    /// `tokens`: a project's, and an account's.
+    pub fn unscoped(
+        url: &str,
+        tokens: (Option<&Secret>, Option<&Secret>),
+        seam: &Seam,
+        budget: Arc<Budget>,
+    ) -> Result<Reader, ClientError> {
+        let none = String::new;
+        Ok(Reader {
+            http: connect(url, tokens, seam, budget)?,
+            url: endpoint(url),
+            project_id: none(),
+            environment_id: none(),
+            names: Names { webapp: none(), postgres: none(), registry: none() },
         })
     }
 
@@ -246,9 +239,38 @@ impl Reader {
     }
 }
 
+/// Without a query string in the URL, Railway's edge limits everybody to ten requests a second.
+fn endpoint(url: &str) -> String {
+    let mark = if url.contains('?') { "&" } else { "?" };
+    format!("{url}{mark}source=ops-controller")
+}
+
+fn connect(
+    url: &str,
+    (project_token, account_token): (Option<&Secret>, Option<&Secret>),
+    seam: &Seam,
+    budget: Arc<Budget>,
+) -> Result<Http, ClientError> {
+    let mut headers = HeaderMap::new();
+    let (name, value) = match (project_token, account_token) {
+        (Some(token), _) => ("project-access-token".parse().ok(), token.expose().to_owned()),
+        (None, Some(token)) => (Some(AUTHORIZATION), format!("Bearer {}", token.expose())),
+        (None, None) => (None, String::new()),
+    };
+    if let Some(name) = name {
+        let mut value = HeaderValue::try_from(value).map_err(|_| ClientError::Unauthorized {
+            provider: PROVIDER,
+            message: "the token holds characters that no header can carry".into(),
+        })?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    Http::new(PROVIDER, TIMEOUT, headers, seam, budget, crate::config::is_loopback_url(url))
+}
+
 impl Writer {
     pub fn new(look: Reader, fence: &Fence) -> Writer {
-        Writer { reader: Reader { http: look.http.fenced(fence), ..look } }
+        Writer { reader: Reader { http: look.http.fenced(fence), ..look.clone() }, look }
     }
 
     /// Restarts the process of a deployment; answers before it happened. Sent once.
@@ -314,6 +336,10 @@ fn graphql_error(what: &str, message: &str, request_id: Option<&str>) -> ClientE
     }
     if lower.contains("not found") {
         return ClientError::NotFound { provider: PROVIDER, what: text };
+    }
+    // Services are made one at a time; no header says how long it takes.
+    if lower.contains("too quickly") {
+        return ClientError::RateLimited { provider: PROVIDER, seconds: PAUSE_BETWEEN_SERVICES };
     }
     // The generic failure may come before or after the change was made.
     if lower.contains("problem processing request")

@@ -68,6 +68,7 @@ impl Remedies {
             (_, ClientError::RateLimited { .. } | ClientError::Fenced(_)) => (provider, error.to_string()),
             ("PostgreSQL", error) => ("DATABASE_URL", self.database(error)),
             ("DigitalOcean", error) => digitalocean(error),
+            ("GitHub", error) => github(error),
             (_, error) => self.railway(error),
         };
         Explained { what: what.to_owned(), text }
@@ -161,6 +162,23 @@ fn digitalocean(error: &ClientError) -> (&'static str, String) {
     }
 }
 
+fn github(error: &ClientError) -> (&'static str, String) {
+    match error {
+        ClientError::Unauthorized { message, .. } => {
+            let fix = "missing, wrong, expired or revoked: make a fine-grained one at github.com/settings/tokens";
+            ("GITHUB_TOKEN", format!("{fix} ({})", own_words(message)))
+        }
+        ClientError::Forbidden { message, .. } => {
+            let fix = "lacks a right: give it Actions (read and write) on this repository";
+            ("GITHUB_TOKEN", format!("{fix} ({})", own_words(message)))
+        }
+        ClientError::NotSent { .. } => {
+            ("GitHub", format!("{error}; check the network, and GITHUB_API_URL if it is set"))
+        }
+        error => ("GitHub", error.to_string()),
+    }
+}
+
 /// The scopes that a call needs, by its name; DigitalOcean does not say which one it missed.
 fn scopes(call: &str) -> &'static str {
     match call {
@@ -230,6 +248,13 @@ mod tests {
             text.contains("role Plain lacks a right") && text.ends_with("alter role \"Plain\" superuser"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_token_of_github_is_not_taken_for_one_of_railway() {
+        let message = "read workflow run: 401 Bad credentials".to_owned();
+        let text = remedies().explain(&ClientError::Unauthorized { provider: "GitHub", message }).to_string();
+        assert!(text.starts_with("GITHUB_TOKEN: ") && text.ends_with("(401 Bad credentials)"), "{text}");
     }
 
     #[test]

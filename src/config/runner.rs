@@ -79,6 +79,24 @@ impl RunnerConfig {
     }
 }
 
+impl super::Config {
+    /// The part that has to do with runs; `None` without a database for them.
+    pub fn ops(&self) -> Option<OpsConfig> {
+        Some(OpsConfig {
+            ops_database_url: self.ops_database_url.clone()?,
+            runner: self.runner.clone(),
+            railway_api_token: self.railway_api_token.clone(),
+            railway_project_token: self.railway_project_token.clone(),
+            railway_api_url: self.railway_api_url.clone(),
+            listen_addr: self.listen_addr,
+            api_token: self.api_token.clone(),
+            log_format: self.log_format,
+            log_level: self.log_level.clone(),
+            effective: self.effective.clone(),
+        })
+    }
+}
+
 /// What `runner`, `migrate`, `runs` and `token` need: everything but the controller's part.
 #[derive(Debug, Clone)]
 pub struct OpsConfig {

@@ -1,6 +1,7 @@
 //! The controller's own routes: its status, probes, metrics, and what it can be asked for.
 
 use super::access::{Access, Writes, bearer, is_same};
+use super::probes;
 use super::problem::Problem;
 use crate::controller::daemon::{Controls, Request};
 use crate::controller::status::Status;
@@ -18,12 +19,11 @@ use utoipa_axum::routes;
 #[derive(Clone)]
 struct Shared {
     controls: Controls,
-    metrics: Option<PrometheusHandle>,
     access: Access,
 }
 
 pub fn api(controls: Controls, metrics: Option<PrometheusHandle>, access: Access) -> OpenApiRouter {
-    let shared = Shared { controls, metrics, access };
+    let shared = Shared { controls, access };
     let writing = OpenApiRouter::new()
         .routes(routes!(cycles))
         .routes(routes!(pause))
@@ -31,11 +31,10 @@ pub fn api(controls: Controls, metrics: Option<PrometheusHandle>, access: Access
         .route_layer(middleware::from_fn_with_state(shared.clone(), authorize));
     OpenApiRouter::new()
         .routes(routes!(status))
-        .routes(routes!(healthz))
         .routes(routes!(readyz))
-        .routes(routes!(metrics_text))
         .merge(writing)
         .with_state(shared)
+        .merge(probes::api(metrics))
 }
 
 /// How everything stands.
@@ -46,13 +45,6 @@ async fn status(State(shared): State<Shared>) -> Response {
         Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
         Err(_) => Problem::internal("the status cannot be shown").into_response(),
     }
-}
-
-/// The process lives.
-#[utoipa::path(get, path = "/healthz", tag = "controller",
-    responses((status = 200, body = String, content_type = "text/plain")))]
-async fn healthz() -> &'static str {
-    "ok\n"
 }
 
 /// Ready when the loop runs or stands by.
@@ -71,20 +63,6 @@ async fn readyz(State(shared): State<Shared>) -> Response {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overdue", "the next cycle is overdue by more than 5 minutes")
                 .into_response()
         }
-    }
-}
-
-/// Metrics for Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "controller",
-    responses((status = 200, body = String, content_type = "text/plain")))]
-async fn metrics_text(State(shared): State<Shared>) -> Response {
-    match &shared.metrics {
-        Some(handle) => {
-            handle.run_upkeep();
-            let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-            (kind, handle.render()).into_response()
-        }
-        None => Problem::new(StatusCode::NOT_FOUND, "no-metrics", "metrics are not collected here").into_response(),
     }
 }
 

@@ -9,7 +9,9 @@ mod access;
 mod controller;
 mod document;
 pub mod ops;
+mod probes;
 mod problem;
+mod runner;
 
 pub use access::{Access, Writes};
 pub use ops::OpsRoutes;
@@ -21,8 +23,10 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use metrics_exporter_prometheus::PrometheusHandle;
 use problem::Problem;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -47,11 +51,25 @@ pub fn router(
     ops: Option<OpsRoutes>,
 ) -> axum::Router {
     let access = access.into();
-    let (runs, of_runs) = ops::parts(ops.map(|routes| ops::Ops::new(routes, access.clone(), controls.stop.clone())));
-    let (routes, mut api) = OpenApiRouter::with_openapi(document::begin())
-        .merge(controller::api(controls, metrics, access))
-        .merge(document::api())
-        .split_for_parts();
+    let stop = controls.stop.clone();
+    let ops = ops.map(|routes| ops::Ops::new(routes, access.clone(), stop));
+    assembled(controller::api(controls, metrics, access), ops)
+}
+
+/// The routes of a process without a controller.
+pub fn runner_router(
+    stop: CancellationToken,
+    metrics: PrometheusHandle,
+    access: impl Into<Access>,
+    ops: OpsRoutes,
+) -> axum::Router {
+    assembled(runner::api(metrics, ops.clone()), Some(ops::Ops::new(ops, access.into(), stop)))
+}
+
+fn assembled(own: OpenApiRouter, ops: Option<Arc<ops::Ops>>) -> axum::Router {
+    let (runs, of_runs) = ops::parts(ops);
+    let (routes, mut api) =
+        OpenApiRouter::with_openapi(document::begin()).merge(own).merge(document::api()).split_for_parts();
     api.merge(of_runs);
     document::refusals(&mut api);
     routes
@@ -86,7 +104,11 @@ async fn with_problem(answer: Response) -> Response {
 
 /// Serves until the controls are stopped.
 pub async fn serve(listener: TcpListener, router: axum::Router, controls: Controls) -> std::io::Result<()> {
-    axum::serve(listener, router).with_graceful_shutdown(async move { controls.stop.cancelled().await }).await
+    serve_until(listener, router, controls.stop).await
+}
+
+pub async fn serve_until(listener: TcpListener, router: axum::Router, stop: CancellationToken) -> std::io::Result<()> {
+    axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await
 }
 
 /// The same on the socket beside the state file.

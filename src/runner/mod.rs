@@ -10,6 +10,7 @@ mod finish;
 mod held;
 mod keep;
 pub mod kind;
+pub mod kinds;
 mod listen;
 pub mod once;
 mod pace;

@@ -16,6 +16,7 @@ pub mod request;
 pub mod runners;
 pub mod schema;
 pub mod tokens;
+pub mod work;
 
 use serde::Serialize;
 use serde_json::Value;

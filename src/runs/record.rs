@@ -154,6 +154,8 @@ pub struct Resource {
     /// intended, live, failed, deleting
     pub status: String,
     pub external_id: Option<String>,
+    /// What was written down when it was first meant.
+    pub desired: Value,
     /// False: somebody meant to make it before, so look for it first.
     pub is_new: bool,
 }
@@ -173,11 +175,11 @@ pub async fn intend(
              insert into ops.resources (provider, type, name, run_id, desired)
              select $3, $4, $5, held.run_id, $6 from held
              on conflict (provider, type, name) where status in ('intended', 'live', 'deleting') do nothing
-             returning resource_id, status, external_id
+             returning resource_id, status, external_id, desired
          )
-         select resource_id, status, external_id, true from made
+         select resource_id, status, external_id, desired, true from made
          union all
-         select s.resource_id, s.status, s.external_id, false
+         select s.resource_id, s.status, s.external_id, s.desired, false
          from ops.resources s, held
          where s.provider = $3 and s.type = $4 and s.name = $5 and s.status in ('intended', 'live', 'deleting')
            and not exists (select from made)",
@@ -195,7 +197,8 @@ pub async fn intend(
             resource_id: row.try_get(0)?,
             status: row.try_get(1)?,
             external_id: row.try_get(2)?,
-            is_new: row.try_get(3)?,
+            desired: row.try_get(3)?,
+            is_new: row.try_get(4)?,
         })
     })
     .transpose()

@@ -52,18 +52,20 @@ impl Address {
             .connect_lazy_with(self.0.clone())
     }
 
-    /// Brings the schema up to date; returns how many migrations are in force.
+    /// Brings the schema up to date; returns how many migrations are in force. On a thread of its own,
+    /// because the migrator's future cannot be sent to another one.
     pub async fn migrate(&self) -> Result<usize, RunsError> {
-        let work = async {
-            let mut connection = self
-                .0
-                .connect()
-                .await
-                .map_err(|e| RunsError::Unavailable(format!("it cannot be reached: {}", told(&e))))?;
-            migrate(&mut connection).await.map_err(|e| RunsError::Unavailable(migration_told(&e)))
-        };
-        let waited = || RunsError::Unavailable(format!("its tables were not made within {MIGRATE_TIMEOUT:?}"));
-        tokio::time::timeout(MIGRATE_TIMEOUT, work).await.map_err(|_| waited())?
+        let (address, runtime) = (self.clone(), tokio::runtime::Handle::current());
+        let work = move || runtime.block_on(tokio::time::timeout(MIGRATE_TIMEOUT, address.migrate_here()));
+        let waited = |_| RunsError::Unavailable(format!("its tables were not made within {MIGRATE_TIMEOUT:?}"));
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|_| RunsError::Unavailable("its tables were not made, see the log".to_owned()))?.map_err(waited)?
+    }
+
+    async fn migrate_here(&self) -> Result<usize, RunsError> {
+        let connected = self.0.connect().await;
+        let mut c = connected.map_err(|e| RunsError::Unavailable(format!("it cannot be reached: {}", told(&e))))?;
+        migrate(&mut c).await.map_err(|e| RunsError::Unavailable(migration_told(&e)))
     }
 }
 

@@ -3,17 +3,21 @@
 //! It shares no type with the clients: if it did, both would be wrong together. The only seam is
 //! the base URL, so the sandbox, the tests and production run the same client code.
 
+pub mod builds;
 pub mod calendar;
+mod connection;
 pub mod control;
 pub mod digitalocean;
 pub mod droplet;
 pub mod faults;
+pub mod github;
 pub mod postgres;
 pub mod railway;
 pub mod webapp;
 
 use digitalocean::{DigitalOcean, DigitalOceanOptions, DropletBackend};
 use faults::{Break, Faults};
+use github::{GitHub, GitHubOptions};
 use postgres::{Cluster, ClusterOptions};
 use railway::{Railway, RailwayOptions};
 use std::path::PathBuf;
@@ -36,6 +40,14 @@ pub struct Options {
     pub missing_scopes: Vec<String>,
     pub extra_postgres_arguments: Vec<String>,
     pub project_token: bool,
+    /// How long the image of somebody's service is BUILDING, and then DEPLOYING.
+    pub app_build: Duration,
+    pub app_start: Duration,
+    /// From a workflow's dispatch to its first step, and from there to its end.
+    pub workflow_queue: Duration,
+    pub workflow_time: Duration,
+    /// A second PostgreSQL for durable runs; it costs most of a second to start.
+    pub ops_database: bool,
 }
 
 impl Default for Options {
@@ -52,6 +64,11 @@ impl Default for Options {
             missing_scopes: Vec::new(),
             extra_postgres_arguments: Vec::new(),
             project_token: false,
+            app_build: Duration::from_secs(1),
+            app_start: Duration::from_secs(1),
+            workflow_queue: Duration::from_secs(1),
+            workflow_time: Duration::from_secs(2),
+            ops_database: false,
         }
     }
 }
@@ -64,6 +81,10 @@ impl Options {
             supervisor_boot: Duration::from_millis(200),
             webapp_boot: Duration::from_millis(50),
             postgres_restart: Duration::from_millis(100),
+            app_build: Duration::from_millis(50),
+            app_start: Duration::from_millis(50),
+            workflow_queue: Duration::from_millis(50),
+            workflow_time: Duration::from_millis(100),
             ..Options::default()
         }
     }
@@ -71,6 +92,12 @@ impl Options {
     /// Droplets as processes of this program: real processes, real signals.
     pub fn with_processes(mut self, exe: PathBuf) -> Options {
         self.droplets = DropletBackend::Process { exe };
+        self
+    }
+
+    /// With a database for durable runs.
+    pub fn with_ops(mut self) -> Options {
+        self.ops_database = true;
         self
     }
 }
@@ -82,6 +109,9 @@ pub struct Sandbox {
     pub webapp: Webapp,
     pub railway: Railway,
     pub digitalocean: DigitalOcean,
+    pub github: GitHub,
+    /// Apart from the watched database, which is stopped and restarted in the controller's stories.
+    pub ops_postgres: Option<Arc<Cluster>>,
     folder: tempfile::TempDir,
     project_token: bool,
 }
@@ -93,19 +123,20 @@ impl Sandbox {
     /// Starts everything; the webapp goes on booting in the background.
     pub async fn start(options: Options) -> std::io::Result<Sandbox> {
         let faults = Faults::default();
-        let cluster = Cluster::create(ClusterOptions {
+        let watched = ClusterOptions {
             extra_command_line: options.extra_postgres_arguments.clone(),
             ..ClusterOptions::default()
-        })
-        .await
-        .map_err(std::io::Error::other)?;
-        let postgres = Arc::new(cluster);
+        };
+        let (postgres, ops_postgres) = tokio::try_join!(Cluster::create(watched), ops_database(options.ops_database))?;
+        let postgres = Arc::new(postgres);
         let webapp_options =
             WebappOptions { seed: options.seed, boot_delay: options.webapp_boot, ..WebappOptions::default() };
         let webapp = Webapp::start(webapp_options, postgres.clone()).await?;
         let railway_options = RailwayOptions {
             seed: options.seed,
             postgres_restart: options.postgres_restart,
+            app_build: options.app_build,
+            app_start: options.app_start,
             ..RailwayOptions::default()
         };
         let railway = Railway::start(railway_options, faults.clone(), postgres.clone(), webapp.clone()).await?;
@@ -120,8 +151,25 @@ impl Sandbox {
             ..DigitalOceanOptions::default()
         };
         let digitalocean = DigitalOcean::start(digitalocean_options, faults.clone()).await?;
+        let github_options = GitHubOptions {
+            seed: options.seed,
+            queued: options.workflow_queue,
+            building: options.workflow_time,
+            ..GitHubOptions::default()
+        };
+        let github = GitHub::start(github_options).await?;
         let folder = tempfile::Builder::new().prefix("ops-sandbox-").tempdir()?;
-        Ok(Sandbox { faults, postgres, webapp, railway, digitalocean, folder, project_token: options.project_token })
+        Ok(Sandbox {
+            faults,
+            postgres,
+            webapp,
+            railway,
+            digitalocean,
+            github,
+            ops_postgres,
+            folder,
+            project_token: options.project_token,
+        })
     }
 
     /// The variables that point a controller at this world, with waiting times to match it.
@@ -155,6 +203,18 @@ impl Sandbox {
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
         .collect()
+    }
+
+    /// The same and what a runner needs besides: GitHub, and the database of durable runs if there is one.
+    pub fn runner_environment(&self) -> Vec<(String, String)> {
+        let mut pairs = self.environment();
+        let token = self.github.options().token.clone();
+        pairs.extend([("GITHUB_API_URL".to_owned(), self.github.url()), ("GITHUB_TOKEN".to_owned(), token)]);
+        let url = self.ops_postgres.as_ref().map(|cluster| cluster.url());
+        pairs.extend(url.map(|url| ("OPS_DATABASE_URL".to_owned(), url)));
+        let artifacts = self.folder.path().join("artifacts").display().to_string();
+        pairs.extend([("ARTIFACT_STORE".to_owned(), artifacts), ("WORKER_ID".to_owned(), "sandbox".to_owned())]);
+        pairs
     }
 
     fn digitalocean_token(&self) -> String {
@@ -205,8 +265,19 @@ impl Sandbox {
         self.digitalocean.stop().await;
         self.railway.stop().await;
         self.webapp.stop().await;
-        if let Err(error) = self.postgres.stop().await {
-            tracing::warn!(%error, "the private PostgreSQL did not stop cleanly");
+        self.github.stop().await;
+        for cluster in std::iter::once(&self.postgres).chain(&self.ops_postgres) {
+            if let Err(error) = cluster.stop().await {
+                tracing::warn!(%error, "a private PostgreSQL did not stop cleanly");
+            }
         }
     }
+}
+
+async fn ops_database(wanted: bool) -> std::io::Result<Option<Arc<Cluster>>> {
+    if !wanted {
+        return Ok(None);
+    }
+    let options = ClusterOptions { database: "ops".to_owned(), ..ClusterOptions::default() };
+    Cluster::create(options).await.map(|cluster| Some(Arc::new(cluster)))
 }

@@ -30,6 +30,10 @@ const BUILD_INFO: &str = "ops_controller_build_info";
 /// bucket is past every deadline of a single call.
 const CYCLE_BUCKETS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
 
+/// How long runs wait and take: from a trivial one that is picked up at once to a long build.
+const RUN_SECONDS: &str = "ops_controller_run_";
+const RUN_BUCKETS: [f64; 12] = [0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0];
+
 const STATUSES: [(Status, &str); 3] = [(Status::True, "True"), (Status::False, "False"), (Status::Unknown, "Unknown")];
 const MODES: [Shown; 5] = [Shown::Active, Shown::Inactive, Shown::Paused, Shown::Disabled, Shown::Standby];
 
@@ -55,6 +59,7 @@ fn recorder() -> PrometheusRecorder {
     // The only error is an empty list of buckets.
     builder
         .set_buckets_for_metric(Matcher::Full(CYCLE_SECONDS.to_owned()), &CYCLE_BUCKETS)
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Prefix(RUN_SECONDS.to_owned()), &RUN_BUCKETS))
         .unwrap_or_else(|_| PrometheusBuilder::new())
         .build_recorder()
 }

@@ -22,6 +22,12 @@ const SHAPES: &[(&str, Rest)] = &[
     ("dop_v1_", Rest::Token),
     ("doo_v1_", Rest::Token),
     ("dor_v1_", Rest::Token),
+    ("ghp_", Rest::Token),
+    ("gho_", Rest::Token),
+    ("ghs_", Rest::Token),
+    ("ghu_", Rest::Token),
+    ("ghr_", Rest::Token),
+    ("github_pat_", Rest::Token),
     ("Bearer ", Rest::Word(1)),
     // In lower case it is also an ordinary word.
     ("bearer ", Rest::Word(16)),

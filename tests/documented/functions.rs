@@ -140,7 +140,7 @@ async fn the_whole_way_from_a_project_to_a_finished_run() {
     assert_eq!(db.ask(&state).await, "success");
     assert_eq!(
         db.ask(
-            "select level, message from ops.run_logs where level in ('debug', 'warn') order by \"timestamp\", log_id"
+            "select level, message from ops.run_logs where level in ('debug', 'warn') order by seq"
         )
         .await,
         "debug|layer 1\nwarn|slow"

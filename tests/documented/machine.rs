@@ -59,18 +59,19 @@ async fn each_step_that_is_not_in_the_state_machine_is_refused() {
 }
 
 #[tokio::test]
-async fn rows_that_contradict_themselves_are_refused_by_name() {
+async fn rows_that_contradict_themselves_are_refused_with_the_reason() {
     let mut db = Db::new().await;
     for (column, value, constraint) in [
-        ("status", "'done'", "status_is_known"),
-        ("claimed_by", "'w1'", "runs_state_is_sound"),
-        ("started_at", "now()", "runs_state_is_sound"),
-        ("attempt", "3", "runs_state_is_sound"),
-        ("lease_expires_at", "now()", "runs_state_is_sound"),
-        ("finished_at", "now()", "runs_state_is_sound"),
+        ("status", "'done'", "there is no status done"),
+        ("claimed_by", "'w1'", "a queued run belongs to nobody"),
+        ("started_at", "now()", "a queued run belongs to nobody"),
+        ("attempt", "3", "a queued run belongs to nobody, and has an attempt left"),
+        ("attempt", "-1", "a run has 1 to 100 attempts"),
+        ("lease_expires_at", "now()", "a queued run belongs to nobody"),
+        ("finished_at", "now()", "a queued run belongs to nobody"),
         ("priority", "10", "priority_is_1_to_9"),
-        ("max_attempts", "0", "attempts_are_1_to_100"),
-        ("git_sha", "null", "runs_build_says_what"),
+        ("max_attempts", "0", "a run has 1 to 100 attempts"),
+        ("git_sha", "null", "a build says what is built for which environment"),
         ("project_id", "'bank'", "runs_environment_of_project"),
         ("kind", "'No Name'", "kind_is_a_name"),
         ("run_id", "'RUN 1'", "run_name_is_an_id"),
@@ -83,11 +84,11 @@ async fn rows_that_contradict_themselves_are_refused_by_name() {
     db.ask("delete from ops.runs").await;
     let run = db.claimed().await;
     for (change, constraint) in [
-        ("claimed_by = null", "runs_state_is_sound"),
-        ("claimed_by = ''", "text_is_given"),
-        ("lease_expires_at = null", "runs_state_is_sound"),
-        ("lease_token = 0", "runs_state_is_sound"),
-        ("attempt = 4", "runs_state_is_sound"),
+        ("claimed_by = null", "a run under way is leased to somebody"),
+        ("claimed_by = ''", "a runner has a name"),
+        ("lease_expires_at = null", "a run under way is leased to somebody"),
+        ("lease_token = 0", "a run under way is leased to somebody"),
+        ("attempt = 4", "a run under way is leased to somebody"),
     ] {
         let refused = db.refused(&format!("update ops.runs set {change} where run_id = '{run}'")).await;
         assert!(refused.contains(constraint), "{change}: {refused}");
@@ -95,7 +96,7 @@ async fn rows_that_contradict_themselves_are_refused_by_name() {
     let silent = format!(
         "update ops.runs set status = 'failed', finished_at = now(), lease_expires_at = null where run_id = '{run}'"
     );
-    assert!(db.refused(&silent).await.contains("runs_state_is_sound"));
+    assert!(db.refused(&silent).await.contains("a reason if it failed"));
 }
 
 #[tokio::test]

@@ -88,9 +88,9 @@ async fn a_run_whose_runner_vanished_is_done_by_another_one() {
         })
         .kind();
     let run = store.queue_kind("a").await;
-    let first = store.runner(forgetful("first"), vec![("a", stuck)]);
+    let first = store.doomed(forgetful("first"), vec![("a", stuck)]);
     began.notified().await;
-    first.vanish();
+    first.vanishes();
     store.execute("update ops.runs set backoff_seconds = 0, max_attempts = 100").await;
     let second =
         store.runner(forgetful("second"), vec![("a", Steps::default().phase("p", |_| done(json!(null))).kind())]);

@@ -90,6 +90,14 @@ impl Store {
         self.runner_at(self.address.clone(), options, kinds)
     }
 
+    pub fn doomed(&self, options: Options, kinds: Vec<(&str, Arc<dyn Kind>)>) -> Doomed {
+        let kinds: Kinds = kinds.into_iter().map(|(name, kind)| (name.to_owned(), kind)).collect();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("built");
+        runtime.spawn(Runner::new(self.address.clone(), options, kinds).run(CancellationToken::new()));
+        Doomed(Some(runtime))
+    }
+
     /// At an address of its own: a road that can be cut.
     pub fn runner_at(&self, address: Address, options: Options, kinds: Vec<(&str, Arc<dyn Kind>)>) -> Working {
         let kinds: Kinds = kinds.into_iter().map(|(name, kind)| (name.to_owned(), kind)).collect();
@@ -128,10 +136,17 @@ impl Working {
         let ended = tokio::time::timeout(DEADLINE, self.task).await.expect("it ends in time");
         ended.expect("no panic").expect("a good end");
     }
+}
 
+/// A runner in a runtime of its own, which can be cut off.
+pub struct Doomed(Option<tokio::runtime::Runtime>);
+
+impl Doomed {
     /// Gone without a word, as by a power cut.
-    pub fn vanish(self) {
-        self.task.abort();
+    pub fn vanishes(mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -4,7 +4,8 @@
 //! PG_URL is the database, N how many runs, TARGET after how many handled runs `DONE` is said, SECS how
 //! long to produce, CONC how many adds are in flight, GAP_MS the pause between paced adds.
 
-use crate::Error;
+use super::Error;
+use super::effect::Effect;
 use ops_controller::runner::kind::{Context, Kind, Phase, PhaseError, Work};
 use ops_controller::runner::{Kinds, Options, Runner};
 use ops_controller::runs::schema::Address;
@@ -12,17 +13,36 @@ use ops_controller::runs::{Claimed, NewRun, queue};
 use serde_json::{Value, json};
 use sqlx::Executor;
 use std::io::Write;
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-const KIND: &str = "probe";
+/// What calls it on the command line.
+pub const WORD: &str = "contender";
+pub const KIND: &str = "probe";
+/// Writes into a table that is in the same database.
+pub const EFFECT: &str = "effect";
 /// Of one call of the bulk add.
 const BULK: usize = 1000;
 
-pub async fn perform(word: &str) -> Result<(), Error> {
+pub fn main(operation: &str) -> ExitCode {
+    let done = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime.block_on(perform(operation)),
+        Err(error) => Err(error.into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn perform(word: &str) -> Result<(), Error> {
     let address = Address::from_url(&variable("PG_URL")?, "contender")?;
     match word {
         "setup" => setup(&address).await,
@@ -56,7 +76,7 @@ fn payload(i: usize, at: f64) -> Value {
     json!({ "i": i, "t": at, "msg": "hello world, sixty-four bytes or so of payload" })
 }
 
-async fn setup(address: &Address) -> Result<(), Error> {
+pub async fn setup(address: &Address) -> Result<(), Error> {
     let mut c = address.connect().await?;
     c.execute("drop schema if exists ops cascade").await?;
     drop(c);
@@ -110,8 +130,14 @@ impl Kind for Probe {
 
 async fn work(address: Address, target: usize) -> Result<(), Error> {
     let probe = Probe { target, handled: AtomicUsize::new(0), delays: Mutex::default() };
-    let kinds: Kinds = [(KIND.to_owned(), Arc::new(probe) as Arc<dyn Kind>)].into();
-    let options = Options { concurrency: number("RUNNER_CONCURRENCY", 24), ..Options::named("contender") };
+    let kinds: Kinds =
+        [(KIND.to_owned(), Arc::new(probe) as Arc<dyn Kind>), (EFFECT.to_owned(), Arc::new(Effect::new(&address)))]
+            .into();
+    let options = Options {
+        concurrency: number("CONCURRENCY", 24),
+        lease: Duration::from_millis(number("LEASE_MS", 60_000)),
+        ..Options::named(WORD)
+    };
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
     let stopped = stop.clone();

@@ -69,17 +69,20 @@ fn convert(service: &ServiceInstance) -> Service {
 }
 
 fn deployment(core: &DeploymentCore) -> Deployment {
-    let status = match core.status.as_str() {
+    let boots = |i: &Instance| matches!(i.status.as_str(), "CREATED" | "INITIALIZING" | "RESTARTING");
+    let booting = !core.deployment_stopped && core.instances.iter().any(boots);
+    Deployment { id: core.id.clone(), status: status(&core.status), booting }
+}
+
+pub fn status(word: &str) -> DeploymentStatus {
+    match word {
         "INITIALIZING" | "QUEUED" | "WAITING" | "BUILDING" | "DEPLOYING" => DeploymentStatus::InFlight,
         "SUCCESS" | "SLEEPING" => DeploymentStatus::Good,
         "FAILED" | "CRASHED" => DeploymentStatus::Bad,
         "REMOVED" | "REMOVING" | "SKIPPED" => DeploymentStatus::Ended,
         "NEEDS_APPROVAL" => DeploymentStatus::NeedsApproval,
         _ => DeploymentStatus::Other,
-    };
-    let boots = |i: &Instance| matches!(i.status.as_str(), "CREATED" | "INITIALIZING" | "RESTARTING");
-    let booting = !core.deployment_stopped && core.instances.iter().any(boots);
-    Deployment { id: core.id.clone(), status, booting }
+    }
 }
 
 pub fn view(found: Lookups, mut webapp: Variables, mut registry: Variables) -> RailwayView {

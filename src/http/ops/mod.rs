@@ -14,6 +14,7 @@ mod stream;
 
 use super::access::Access;
 use super::problem::Problem;
+use crate::runs::RunsError;
 use crate::runs::line::Asked;
 use crate::runs::lines::Lines;
 use crate::runs::runners;
@@ -85,6 +86,11 @@ impl OpsRoutes {
             streams: Arc::new(Semaphore::new(STREAMS)),
             executions: Arc::new(Semaphore::new(EXECUTED_AT_ONCE)),
         }
+    }
+
+    /// Whether the database answers.
+    pub(super) async fn answers(&self) -> Result<(), RunsError> {
+        self.lines.with(|c| Box::pin(async move { sqlx::query("select 1").execute(c).await.map(|_| ()) })).await
     }
 
     /// Lets requests have a run executed here.

@@ -9,7 +9,6 @@ mod account;
 mod answer;
 mod api;
 mod catalog;
-mod connection;
 mod create;
 mod droplets;
 mod firewalls;

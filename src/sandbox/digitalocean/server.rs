@@ -3,8 +3,8 @@
 use super::DigitalOcean;
 use super::answer::Answer;
 use super::api::{Api, Request};
-use super::connection::{Cut, CuttableListener};
 use super::journal::Recorded;
+use crate::sandbox::connection::{Cut, CuttableListener};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Query, State};

@@ -3,8 +3,8 @@
 use super::graphql::{self, Call, Refused};
 use super::resolve::{Caller, Root};
 use super::trouble::Trouble;
-use super::wire::Cut;
 use super::world::{RailwayRequest, World};
+use crate::sandbox::connection::Cut;
 use crate::sandbox::faults::Break;
 use crate::sandbox::webapp::deployments::forget_oldest;
 use crate::sandbox::webapp::seed;

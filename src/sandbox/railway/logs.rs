@@ -16,6 +16,7 @@ pub(super) fn of_deployment(
     world: &World,
     service: &Service,
     deployment: &Deployment,
+    lines: &[LogLine],
     arguments: &Value,
 ) -> Result<Value, FieldError> {
     let (from, to) = (time(arguments, "startDate")?, time(arguments, "endDate")?);
@@ -23,7 +24,7 @@ pub(super) fn of_deployment(
     let filter = filter(arguments);
     let accepted =
         |line: &&LogLine| within(line) && filter.as_ref().is_none_or(|f| f.accepts(&service.id, &deployment.id, line));
-    let lines: Vec<&LogLine> = deployment.lines.iter().filter(accepted).collect();
+    let lines: Vec<&LogLine> = lines.iter().filter(accepted).collect();
     // Known bug of the real API: with a limit, limit + 1 lines come.
     let limit = limit(arguments, "limit").unwrap_or(DEFAULT_LIMIT).saturating_add(1);
     let newest = &lines[lines.len().saturating_sub(limit)..];

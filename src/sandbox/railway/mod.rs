@@ -2,9 +2,10 @@
 //!
 //! Behind two of its services stand real things: the database cluster, which a restart restarts,
 //! and the webapp, whose log lines the deployment logs are. It simulates the fields of
-//! `schema.graphql` and refuses every other one with an error, as the real API does. No service
-//! can be made or deleted, and no variable written, through the API.
+//! `schema.graphql` and refuses every other one with an error, as the real API does. Services made
+//! through the API are apps: what is deployed of one answers on loopback. None can be deleted.
 
+mod apps;
 mod filter;
 mod graphql;
 mod http;
@@ -13,13 +14,14 @@ mod objects;
 mod resolve;
 mod restart;
 mod trouble;
-mod wire;
 mod world;
 
+pub use apps::AppFate;
 pub use graphql::FUTURE_STATUS;
 pub use trouble::Trouble;
 pub use world::{POSTGRES_IMAGE, RailwayRequest, RestartRequest};
 
+use crate::sandbox::connection::{Cut, CuttableListener};
 use crate::sandbox::faults::{Break, Faults};
 use crate::sandbox::postgres::Cluster;
 use crate::sandbox::webapp::{Webapp, seed};
@@ -27,7 +29,6 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use wire::Cut;
 use world::{Service, Variable, World};
 
 /// The simulated part of the schema; compared with the official one by a test.
@@ -48,6 +49,9 @@ pub struct RailwayOptions {
     pub postgres_restart: Duration,
     /// The same under `Break::SlowRestart`.
     pub slow_restart: Duration,
+    /// How long an app's deployment stays BUILDING, and then DEPLOYING.
+    pub app_build: Duration,
+    pub app_start: Duration,
     /// Requests in an hour; 1,000 is the Hobby plan.
     pub rate_limit: u32,
     /// HTTP status for documents that do not fit the schema. Clients report 200; the provider's
@@ -66,6 +70,8 @@ impl Default for RailwayOptions {
             project_token: seed::uuid(seed, "project token", 1),
             postgres_restart: Duration::from_millis(300),
             slow_restart: Duration::from_secs(15),
+            app_build: Duration::from_millis(50),
+            app_start: Duration::from_millis(50),
             rate_limit: 1_000,
             validation_status: 200,
         }
@@ -90,7 +96,7 @@ impl Railway {
         let world = Arc::new(World::new(options, faults, cluster, webapp));
         let service = http::router(world.clone()).into_make_service_with_connect_info::<Cut>();
         let stop = world.stop.clone().cancelled_owned();
-        let server = axum::serve(wire::Listener(listener), service).with_graceful_shutdown(stop);
+        let server = axum::serve(CuttableListener(listener), service).with_graceful_shutdown(stop);
         world.tasks.spawn(async move { server.await });
         world.tasks.spawn(follow_faults(world.clone()));
         Ok(Railway { world, address })
@@ -127,6 +133,34 @@ impl Railway {
     pub fn deployment_ids(&self, service: &str) -> Vec<String> {
         let deployments = self.find(service).map(|s| s.deployments).unwrap_or_default();
         deployments.into_iter().rev().map(|deployment| deployment.id).collect()
+    }
+
+    /// An app as if made in the dashboard, without image or deployment; an error when the name is taken.
+    pub fn add_app(&self, name: &str) -> Result<String, String> {
+        let made = apps::create(&self.world, &serde_json::json!({ "name": name }));
+        made.map(|service| service.id).map_err(|error| error.message)
+    }
+
+    /// Where an app answers, whatever is deployed.
+    pub fn app_url(&self, service: &str) -> Option<String> {
+        self.find(service)?.address.map(|address| format!("http://{address}"))
+    }
+
+    /// What becomes of the next deployment of this app; those after it succeed again.
+    pub fn next_deployment(&self, service: &str, fate: AppFate) {
+        self.world.state().fates.push((service.to_string(), fate));
+    }
+
+    /// What the app's `/health` answers from now on, whichever deployment serves.
+    pub fn set_app_health(&self, service: &str, status: u16) {
+        if let Some(id) = self.service_id(service) {
+            self.world.state().health.insert(id, status);
+        }
+    }
+
+    /// The value of a variable, as deployments get it.
+    pub fn variable(&self, service: &str, name: &str) -> Option<String> {
+        self.find(service)?.variables.get(name)?.value.clone()
     }
 
     /// `false` when there is no such service, as for the methods below.

@@ -99,6 +99,8 @@ pub(super) fn deployment(world: &World, service: &Service, deployment: &Deployme
         "environmentId": world.options.environment_id,
         "projectId": world.options.project_id,
         "meta": {"image": deployment.image},
+        "staticUrl": service.address.map(|address| address.to_string()),
+        "url": service.address.map(|address| address.to_string()),
         "instances": [{"id": deployment.instance_id, "status": deployment.instance_status}],
     })
 }

@@ -2,7 +2,7 @@
 
 use super::graphql::failed;
 use super::world::{Service, World};
-use super::{logs, objects, restart};
+use super::{apps, logs, objects, restart};
 use crate::sandbox::webapp::deployments::Deployment;
 use crate::sandbox::webapp::seed;
 use apollo_compiler::resolvers::FieldError;
@@ -38,7 +38,11 @@ impl Root<'_> {
             "deployment" => self.deployment(arguments, "id").map(|(s, d)| objects::deployment(world, &s, &d)),
             "deploymentLogs" => {
                 let (service, deployment) = self.deployment(arguments, "deploymentId")?;
-                logs::of_deployment(world, &service, &deployment, arguments)
+                logs::of_deployment(world, &service, &deployment, &deployment.lines, arguments)
+            }
+            "buildLogs" => {
+                let (service, deployment) = self.deployment(arguments, "deploymentId")?;
+                logs::of_deployment(world, &service, &deployment, &deployment.build_lines, arguments)
             }
             "environmentLogs" => {
                 self.environment(arguments, "environmentId")?;
@@ -50,12 +54,29 @@ impl Root<'_> {
             }
             "serviceInstanceRedeploy" => {
                 let service = self.instance(arguments)?;
-                restart::new_deployment(world, "serviceInstanceRedeploy", &service);
-                Ok(json!(true))
+                restart::new_deployment(world, "serviceInstanceRedeploy", &service).map(|_| json!(true))
             }
             "serviceInstanceDeployV2" => {
                 let service = self.instance(arguments)?;
-                Ok(json!(restart::new_deployment(world, "serviceInstanceDeployV2", &service)))
+                restart::new_deployment(world, "serviceInstanceDeployV2", &service).map(|id| json!(id))
+            }
+            "serviceCreate" => {
+                let input = &arguments["input"];
+                self.project(text(input, "projectId"))?;
+                if !input["environmentId"].is_null() {
+                    self.environment(input, "environmentId")?;
+                }
+                apps::create(world, input).map(|service| objects::service(world, &service))
+            }
+            "serviceInstanceUpdate" => {
+                let service = self.instance(arguments)?;
+                apps::update(world, &service, &arguments["input"]);
+                Ok(json!(true))
+            }
+            "variableCollectionUpsert" => {
+                let input = &arguments["input"];
+                self.environment(input, "environmentId")?;
+                apps::set_variables(world, &self.service(input, "serviceId")?, input).map(|()| json!(true))
             }
             _ => Err(failed(format!("{name} is not simulated"))),
         }

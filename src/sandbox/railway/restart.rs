@@ -1,5 +1,6 @@
 //! What happens after `true`: processes start again, some time later than the answer.
 
+use super::apps;
 use super::graphql::failed;
 use super::world::{Kind, RestartRequest, Service, World};
 use crate::sandbox::faults::Break;
@@ -36,7 +37,11 @@ pub(super) fn same_deployment(
 
 /// `serviceInstanceRedeploy` and `serviceInstanceDeployV2`: a new deployment with the variables as
 /// they are now. Returns its id.
-pub(super) fn new_deployment(world: &Arc<World>, mutation: &'static str, service: &Service) -> String {
+pub(super) fn new_deployment(
+    world: &Arc<World>,
+    mutation: &'static str,
+    service: &Service,
+) -> Result<String, FieldError> {
     let id = match service.kind {
         Kind::Webapp => {
             let secret = service.variables.get("MANAGED_WORKER_SECRET").and_then(|v| v.value.as_deref());
@@ -45,24 +50,24 @@ pub(super) fn new_deployment(world: &Arc<World>, mutation: &'static str, service
             }
             world.webapp.redeploy()
         }
+        Kind::App => apps::deploy(world, service, mutation)?,
         kind => {
-            let id = add(world, service);
+            let id = add(world, service, service.image.clone().unwrap_or_default(), "DEPLOYING");
             run(world, kind, id.clone());
             id
         }
     };
     remember(world, mutation, service, &id);
-    id
+    Ok(id)
 }
 
-fn add(world: &World, service: &Service) -> String {
+pub(super) fn add(world: &World, service: &Service, image: String, status: &str) -> String {
     let mut state = world.state();
     state.made += 1;
     let id = seed::uuid(world.options.seed, "new deployment", state.made);
     let replica = seed::uuid(world.options.seed, "new replica", state.made);
-    let image = service.image.clone().unwrap_or_default();
     let mut deployment = Deployment::new(id.clone(), replica, image, SignedDuration::ZERO);
-    deployment.set("DEPLOYING", "CREATED");
+    deployment.set(status, "CREATED");
     if let Some(service) = state.services.iter_mut().find(|s| s.id == service.id) {
         service.deployments.push(deployment);
     }
@@ -111,12 +116,12 @@ async fn start_again(world: &World, kind: Kind, id: &str) {
     }
 }
 
-/// One deployment of a service serves; those it replaced are removed.
-fn remove_others(world: &World, id: &str) {
+/// One deployment of a service serves; those it replaced are removed. What failed stays failed.
+pub(super) fn remove_others(world: &World, id: &str) {
     let mut state = world.state();
     let owner = state.services.iter_mut().find(|s| s.deployments.iter().any(|d| d.id == id));
     let others = owner.into_iter().flat_map(|service| service.deployments.iter_mut());
-    for other in others.filter(|d| d.id != id && d.status != "REMOVED") {
+    for other in others.filter(|d| d.id != id && !["REMOVED", "FAILED"].contains(&d.status.as_str())) {
         other.set("REMOVED", "REMOVED");
     }
 }

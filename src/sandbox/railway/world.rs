@@ -1,6 +1,7 @@
 //! The project: its services, their variables and deployments.
 
 use super::RailwayOptions;
+use super::apps::AppFate;
 use super::trouble::Orders;
 use crate::sandbox::faults::Faults;
 use crate::sandbox::postgres::Cluster;
@@ -9,6 +10,7 @@ use crate::sandbox::webapp::{Webapp, replication, seed};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +27,8 @@ pub(super) enum Kind {
     Webapp,
     /// Has deployments and logs, and nothing behind them.
     Plain,
+    /// Somebody's own program: its deployments build, start, and answer on a port of their own.
+    App,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -49,6 +53,8 @@ pub(super) struct Service {
     pub variables: BTreeMap<String, Variable>,
     /// Oldest first. Empty for the webapp, which keeps its own.
     pub deployments: Vec<Deployment>,
+    /// Its public address, for apps.
+    pub address: Option<SocketAddr>,
 }
 
 /// A GraphQL request, as it arrived.
@@ -79,6 +85,10 @@ pub(super) struct State {
     pub requests: Vec<RailwayRequest>,
     pub restarts: Vec<RestartRequest>,
     pub troubles: Orders,
+    /// What becomes of apps' next deployments, by the service's name.
+    pub fates: Vec<(String, AppFate)>,
+    /// What apps say of their health when it is not 200, by the service's id.
+    pub health: BTreeMap<String, u16>,
     /// Numbers what is made later, and the requests.
     pub made: u64,
     /// Requests of this hour.
@@ -212,6 +222,7 @@ fn service(seed: u64, name: &str, kind: Kind, image: Option<&str>) -> Service {
         created_at: Timestamp::now() - PROJECT_AGE,
         variables: BTreeMap::new(),
         deployments,
+        address: None,
     }
 }
 

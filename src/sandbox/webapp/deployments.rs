@@ -36,6 +36,8 @@ pub struct Deployment {
     pub instance_id: String,
     pub instance_status: &'static str,
     pub lines: Vec<LogLine>,
+    /// What was logged before there was a process.
+    pub build_lines: Vec<LogLine>,
     /// Everything in this deployment happened that much earlier than the clock says.
     pub age: SignedDuration,
 }
@@ -52,6 +54,7 @@ impl Deployment {
             instance_id,
             instance_status: "INITIALIZING",
             lines: Vec::new(),
+            build_lines: Vec::new(),
             age,
         }
     }
@@ -72,6 +75,12 @@ impl Deployment {
         for line in text.split('\n') {
             self.push(line.to_string(), severity, Vec::new());
         }
+    }
+
+    /// The builder, or whoever pulls the image, printed this line.
+    pub fn print_build(&mut self, text: &str, severity: &'static str) {
+        let at = Timestamp::now() - self.age;
+        self.build_lines.push(LogLine { at, message: text.to_string(), severity, attributes: Vec::new() });
     }
 
     /// A program printed one line of JSON; Railway keeps `message` and turns the rest to attributes.

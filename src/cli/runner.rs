@@ -1,0 +1,173 @@
+//! `runner`: claims and executes durable runs, without the controller. The daemon has the same inside.
+
+use super::{DONE, ERROR, configuration_errors};
+use ops_controller::clients::Seam;
+use ops_controller::config::OpsConfig;
+use ops_controller::http::ops::{Executed, NotExecuted, RunOne};
+use ops_controller::http::{self, Access, OpsRoutes, Writes};
+use ops_controller::plan::secret::Secret;
+use ops_controller::runner::kinds::{self, Settings};
+use ops_controller::runner::once::OnceError;
+use ops_controller::runner::{Kinds, Options, Runner, hostname, report};
+use ops_controller::runs::schema::Address;
+use ops_controller::telemetry::{self, metrics};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// The document's function executes this kind.
+const BUILD: &str = "build";
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// For the answers that are on their way when the runner has ended.
+const SERVER_GRACE: Duration = Duration::from_millis(500);
+
+/// Everything of this process that has to do with runs.
+pub struct Work {
+    pub routes: OpsRoutes,
+    runner: Option<JoinHandle<()>>,
+}
+
+impl Work {
+    /// Starts the runner, unless RUNNER_CONCURRENCY is 0. `Err`: a setting that only shows here to be wrong.
+    pub fn start(config: &OpsConfig, stop: CancellationToken) -> Result<Work, String> {
+        let address = Address::from_url(config.ops_database_url.expose(), "ops-controller runner");
+        let address = address.map_err(|e| e.to_string())?;
+        let settings = Settings::new(config, &Seam::default()).map_err(|e| e.to_string())?;
+        let kinds = kinds::all(&Arc::new(settings));
+        let options = options(config);
+        let run_one = run_one(&address, &options, &kinds, stop.clone());
+        let routes = OpsRoutes::new(&address, kinds.keys().cloned()).with_execution(run_one);
+        let runner = (options.concurrency > 0).then(|| tokio::spawn(work(address, options, kinds, stop)));
+        Ok(Work { routes, runner })
+    }
+
+    /// Until what was begun has ended, or was handed back.
+    pub async fn ended(self) {
+        if let Some(runner) = self.runner {
+            let _ = runner.await;
+        }
+    }
+}
+
+fn options(config: &OpsConfig) -> Options {
+    let runner = &config.runner;
+    Options {
+        worker_id: runner.worker_id.clone().unwrap_or_else(hostname),
+        concurrency: runner.concurrency,
+        lease: runner.lease,
+        poll: runner.poll,
+        grace: runner.grace,
+        retention_days: runner.retention_days,
+    }
+}
+
+/// What `POST /functions/v1/ops-runner` does: one build, with a name of its own.
+fn run_one(address: &Address, options: &Options, kinds: &Kinds, stop: CancellationToken) -> RunOne {
+    let builds: Kinds = kinds.iter().filter(|(name, _)| *name == BUILD).map(|(n, k)| (n.clone(), k.clone())).collect();
+    let (address, options) = (address.clone(), Options { concurrency: 1, ..options.clone() });
+    Arc::new(move || {
+        let runner = Runner::new(address.clone(), options.clone(), builds.clone());
+        let stop = stop.clone();
+        Box::pin(async move {
+            match runner.once(stop).await {
+                Ok(None) => Ok(None),
+                Ok(Some(once)) => {
+                    Ok(Some(Executed { run_id: once.run_id, status: once.status, worker_id: once.worker_id }))
+                }
+                Err(error @ OnceError::NotClaimed(_)) => Err(NotExecuted::NotClaimed(error.to_string())),
+                Err(error @ OnceError::Lost(_)) => Err(NotExecuted::Lost(error.to_string())),
+            }
+        })
+    })
+}
+
+/// Waits for the database, makes the tables, and works.
+async fn work(address: Address, options: Options, kinds: Kinds, stop: CancellationToken) {
+    let mut pause = SHORTEST_PAUSE;
+    while !stop.is_cancelled() {
+        let began = match address.migrate().await {
+            Ok(_) => Runner::new(address.clone(), options.clone(), kinds.clone()).run(stop.clone()).await,
+            Err(error) => Err(error),
+        };
+        let Err(error) = began else { return };
+        tracing::warn!(%error, "no runs are executed for now: {error}");
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+        }
+    }
+}
+
+/// The command.
+pub async fn run() -> u8 {
+    let config = match OpsConfig::from_env() {
+        Ok(config) => config,
+        Err(error) => return configuration_errors(&error),
+    };
+    let _telemetry = telemetry::init(config.log_format, &config.log_level, &config.secrets());
+    if config.runner.concurrency == 0 {
+        tracing::error!("RUNNER_CONCURRENCY is 0: this runner would never do anything");
+        return super::CONFIGURATION;
+    }
+    let listener = match TcpListener::bind(config.listen_addr).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(address = %config.listen_addr, %error, "LISTEN_ADDR {} cannot be used: {error}", config.listen_addr);
+            return ERROR;
+        }
+    };
+    let address = listener.local_addr().unwrap_or(config.listen_addr);
+    let handle = metrics::install();
+    report::describe();
+    let stop = CancellationToken::new();
+    tokio::spawn(signals(stop.clone()));
+    let work = match Work::start(&config, stop.clone()) {
+        Ok(work) => work,
+        Err(error) => {
+            tracing::error!(%error, "the runner cannot be set up: {error}");
+            return ERROR;
+        }
+    };
+    let access = Access::from(writes(address, config.api_token.as_ref()));
+    // Ends after the work: its state can be looked at until then.
+    let over = CancellationToken::new();
+    let routes = http::runner_router(over.clone(), handle, access, work.routes.clone());
+    let mut server = tokio::spawn(http::serve_until(listener, routes, over.clone()));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), %address, "the runner listens on http://{address}");
+    work.ended().await;
+    over.cancel();
+    if tokio::time::timeout(SERVER_GRACE, &mut server).await.is_err() {
+        server.abort();
+    }
+    DONE
+}
+
+/// By the address at which it really listens.
+pub fn writes(address: SocketAddr, token: Option<&Secret>) -> Writes {
+    match token {
+        token if !address.ip().is_loopback() => Writes::NotLocal(token.cloned()),
+        Some(token) => Writes::WithToken(token.clone()),
+        None => Writes::NoToken,
+    }
+}
+
+async fn signals(stop: CancellationToken) {
+    let streams = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = streams else {
+        tracing::error!("signals cannot be received");
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => { tracing::info!("SIGTERM: no more runs are claimed"); break }
+            _ = interrupt.recv() => { tracing::info!("interrupted: no more runs are claimed"); break }
+            _ = hangup.recv() => tracing::warn!("SIGHUP: a runner reads its settings at the start only"),
+        }
+    }
+    stop.cancel();
+}

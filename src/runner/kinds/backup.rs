@@ -1,0 +1,102 @@
+//! Backups: `pg_dump` of the environment's database, into the store, and then into the books.
+//!
+//! The run's input names the row: `{"backup_id": "bak-..."}`, as `ops.create_backup` queues it. A dump
+//! that was cut short is never recorded; one that was stored twice lies there once.
+
+use super::store::{Stored, scratch};
+use super::{Settings, environment, pg_tools};
+use crate::runner::kind::{Context, Kind, Phase, PhaseError, Work};
+use crate::runs::Claimed;
+use crate::runs::record::{Level, NewArtifact};
+use crate::runs::work;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+const DUMPS_FOR: Duration = Duration::from_secs(6 * 3600);
+const RECORDS_FOR: Duration = Duration::from_secs(60);
+/// The artifact's key, and the end of its path.
+const KEY: &str = "database.dump";
+
+pub struct Backup(pub Arc<Settings>);
+
+impl Kind for Backup {
+    fn phases(&self, run: &Claimed) -> Result<Vec<Phase>, String> {
+        id_of(run, "backup_id")?;
+        Ok(vec![Phase::new("dump", DUMPS_FOR), Phase::new("record", RECORDS_FOR)])
+    }
+
+    fn work<'a>(&'a self, context: &'a Context) -> Work<'a> {
+        Box::pin(async move {
+            match context.phase.name.as_str() {
+                "dump" => self.dump(context).await,
+                _ => self.record(context).await,
+            }
+        })
+    }
+
+    fn output(&self, phases: &Map<String, Value>) -> Option<Value> {
+        phases.get("dump").cloned()
+    }
+}
+
+/// What the run is about, by the name of the id in its input.
+pub fn id_of<'a>(run: &'a Claimed, name: &str) -> Result<&'a str, String> {
+    run.input[name].as_str().filter(|id| !id.is_empty()).ok_or_else(|| format!("input.{name} is missing"))
+}
+
+impl Backup {
+    async fn dump(&self, context: &Context) -> Result<Value, PhaseError> {
+        let backup_id = id_of(&context.run, "backup_id").map_err(PhaseError::Failed)?;
+        let mut c = context.pool().acquire().await?;
+        if !work::begin_backup(&mut c, &context.holding.hold, backup_id).await? {
+            return Err(PhaseError::Lost);
+        }
+        drop(c);
+        let target = self.0.target(&environment(context).await?)?;
+        let folder = scratch()?;
+        let file = folder.path().join(KEY);
+        // Compressed by itself; what it names is what `pg_restore` reads.
+        let to = format!("--file={}", file.display());
+        pg_tools::run(context, "pg_dump", &target, &["--format=custom", "--no-password", &to], folder.path()).await?;
+        context.fence().check().map_err(|_| PhaseError::Lost)?;
+        let path = self.0.artifact_path(&context.run, KEY);
+        let Stored { path, digest, size } = self.0.store.put_file(&path, &file).await?;
+        let told = json!({ "database": target.name, "storage_path": path, "size_bytes": size, "digest": digest });
+        context.note(Level::Info, &format!("{} is dumped: {size} bytes", target.name), told.clone()).await?;
+        Ok(told)
+    }
+
+    async fn record(&self, context: &Context) -> Result<Value, PhaseError> {
+        let backup_id = id_of(&context.run, "backup_id").map_err(PhaseError::Failed)?;
+        let dump = context.output_of("dump");
+        let (Some(path), Some(digest), Some(size)) =
+            (dump["storage_path"].as_str(), dump["digest"].as_str(), dump["size_bytes"].as_i64())
+        else {
+            return Err(PhaseError::failed("the phase dump left nothing behind"));
+        };
+        let mut c = context.pool().acquire().await?;
+        let backup = work::backup(&mut c, backup_id).await?.ok_or(PhaseError::Lost)?;
+        let hold = &context.holding.hold;
+        // Of an earlier attempt it may be closed.
+        let is_open = matches!(backup.status.as_str(), "success" | "running");
+        if !is_open && !work::begin_backup(&mut c, hold, backup_id).await? {
+            return Err(PhaseError::Lost);
+        }
+        if !work::end_backup(&mut c, hold, backup_id, path, size, digest).await? {
+            return Err(PhaseError::Lost);
+        }
+        drop(c);
+        let artifact = NewArtifact {
+            key: KEY.to_owned(),
+            artifact_type: "backup",
+            storage_path: path.to_owned(),
+            digest: Some(digest.to_owned()),
+            size_bytes: Some(size),
+            content_type: Some("application/vnd.postgresql.dump".to_owned()),
+            expires_in_days: backup.kept_days,
+        };
+        context.artifact(&artifact).await?;
+        Ok(json!({ "backup_id": backup_id }))
+    }
+}

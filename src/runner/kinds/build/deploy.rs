@@ -1,0 +1,56 @@
+//! The second phase: the image comes into service, by Railway or by a hook.
+
+use super::settings::Way;
+use super::{Job, railway};
+use crate::runner::kind::PhaseError;
+use crate::runner::kinds::request::{Request, filled, refused};
+use reqwest::header::{HeaderName, HeaderValue};
+use serde_json::{Map, Value, json};
+
+pub async fn deploy(job: &Job<'_>) -> Result<Value, PhaseError> {
+    match &job.plan.deploy {
+        Way::Railway(service) => railway::deploy(job, service).await,
+        Way::Hook(request, url) => by_hook(job, request, url.as_deref()).await,
+    }
+}
+
+/// Safe to be sent again: it carries the run's id as its idempotency key.
+async fn by_hook(job: &Job<'_>, hook: &Request, url: Option<&str>) -> Result<Value, PhaseError> {
+    let mut request = hook.clone();
+    let mut body: Map<String, Value> =
+        job.values.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+    let own = hook.body.as_ref().map(|body| fill(body, job));
+    match own {
+        Some(Value::Object(own)) => body.extend(own),
+        Some(other) => drop(body.insert("body".to_owned(), other)),
+        None => {}
+    }
+    request.body = Some(Value::Object(body));
+    let run_id = &job.context.run.run_id;
+    let key = HeaderValue::try_from(run_id).map_err(|_| PhaseError::failed("the run's id is no header"))?;
+    request.headers.insert(HeaderName::from_static("idempotency-key"), key);
+    job.context.fence().check().map_err(|_| PhaseError::Lost)?;
+    let named = |error| match error {
+        PhaseError::Failed(why) => PhaseError::Failed(format!("the deploy hook: {why}")),
+        PhaseError::Transient(why) => PhaseError::Transient(format!("the deploy hook: {why}")),
+        PhaseError::Lost => PhaseError::Lost,
+    };
+    let reply = job.settings.caller.send("call deploy hook", &request).await.map_err(named)?;
+    if let Some(why) = request.expect.unmet(&reply) {
+        return Err(named(refused(&reply, why)));
+    }
+    let said: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    let text = |name: &str| said[name].as_str().map(str::to_owned);
+    let url = text("deployment_url").or(url.map(|url| filled(url, &job.values)));
+    let id = text("deployment_id").unwrap_or_else(|| run_id.clone());
+    Ok(json!({ "deployment_id": id, "deployment_url": url }))
+}
+
+fn fill(value: &Value, job: &Job<'_>) -> Value {
+    match value {
+        Value::String(text) => Value::String(filled(text, &job.values)),
+        Value::Array(all) => all.iter().map(|value| fill(value, job)).collect(),
+        Value::Object(all) => all.iter().map(|(name, value)| (name.clone(), fill(value, job))).collect(),
+        other => other.clone(),
+    }
+}

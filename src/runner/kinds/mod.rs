@@ -1,0 +1,225 @@
+//! The kinds of runs that this program executes: builds, phases of one's own, backups, restores.
+//!
+//! Each phase looks before it acts, so that another attempt on another machine goes on where this one
+//! ended. A failure is final when asking again would bring the same (a workflow that failed, a check
+//! that is not met, a refusal); what may pass by itself (no answer, 5xx, a rate limit, a deadline)
+//! leaves the run's other attempts to try.
+
+mod backup;
+pub mod build;
+mod command;
+mod custom;
+mod database;
+mod pg_tools;
+mod request;
+mod restore;
+mod shape;
+mod store;
+
+use super::Kinds;
+use super::held::Stop;
+use super::kind::{Context, Kind, PhaseError};
+use crate::clients::budget::Budget;
+use crate::clients::{ClientError, Seam, github, railway};
+use crate::config::{OpsConfig, percent_decode};
+use crate::plan::secret::Secret;
+use crate::runs::work::{self, Environment};
+use request::Caller;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use store::Store;
+
+/// What the kinds work with: clients, the store, the programs that may be started.
+pub struct Settings {
+    store: Store,
+    caller: Caller,
+    /// `None`: there is no token.
+    github: Option<github::Reader>,
+    railway: Option<railway::Reader>,
+    programs: BTreeMap<String, PathBuf>,
+    target_database_url: Option<Secret>,
+    /// No phase writes there but through this program's own tables.
+    ops_database: DatabasePlace,
+    kinds: Vec<String>,
+    polls: (Duration, Duration),
+}
+
+/// A database as two addresses of it are told to be the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct DatabasePlace {
+    host: String,
+    port: u16,
+    name: String,
+}
+
+impl DatabasePlace {
+    fn of(url: &str) -> Option<DatabasePlace> {
+        let url = url::Url::parse(url).ok()?;
+        let host = url.host_str()?.to_ascii_lowercase();
+        let user = percent_decode(url.username());
+        let name = Some(percent_decode(url.path().trim_start_matches('/'))).filter(|name| !name.is_empty());
+        Some(DatabasePlace { host, port: url.port().unwrap_or(5432), name: name.unwrap_or(user) })
+    }
+}
+
+impl Settings {
+    pub fn new(config: &OpsConfig, seam: &Seam) -> Result<Settings, ClientError> {
+        let runner = &config.runner;
+        let budget = || Arc::new(Budget::default());
+        let github = match &runner.github_token {
+            Some(token) => Some(github::Reader::new(&runner.github_api_url, Some(token), seam, budget())?),
+            None => None,
+        };
+        let tokens = (config.railway_project_token.as_ref(), config.railway_api_token.as_ref());
+        let railway = match tokens {
+            (None, None) => None,
+            tokens => Some(railway::Reader::unscoped(&config.railway_api_url, tokens, seam, budget())?),
+        };
+        let none = DatabasePlace { host: String::new(), port: 0, name: String::new() };
+        Ok(Settings {
+            store: Store::new(runner, seam),
+            caller: Caller::new(seam),
+            github,
+            railway,
+            programs: runner.commands.clone(),
+            target_database_url: runner.target_database_url.clone(),
+            ops_database: DatabasePlace::of(config.ops_database_url.expose()).unwrap_or(none),
+            kinds: runner.kinds.clone(),
+            polls: (Duration::from_secs(1), Duration::from_secs(15)),
+        })
+    }
+
+    /// How long to wait between looks at something that goes on elsewhere: at first, and at most.
+    pub fn polling(self, first: Duration, most: Duration) -> Settings {
+        Settings { polls: (first, most), ..self }
+    }
+
+    fn looks(&self) -> Looks {
+        Looks { next: self.polls.0, most: self.polls.1 }
+    }
+}
+
+/// All of them that RUNNER_KINDS names, or all.
+pub fn all(settings: &Arc<Settings>) -> Kinds {
+    let known: [(&str, Arc<dyn Kind>); 4] = [
+        ("build", Arc::new(build::Build(settings.clone()))),
+        ("custom", Arc::new(custom::Custom(settings.clone()))),
+        ("backup", Arc::new(backup::Backup(settings.clone()))),
+        ("restore", Arc::new(restore::Restore(settings.clone()))),
+    ];
+    let wanted = |name: &str| settings.kinds.is_empty() || settings.kinds.iter().any(|kind| kind == name);
+    known.into_iter().filter(|(name, _)| wanted(name)).map(|(name, kind)| (name.to_owned(), kind)).collect()
+}
+
+/// Looks at something that goes on elsewhere, ever less often.
+struct Looks {
+    next: Duration,
+    most: Duration,
+}
+
+impl Looks {
+    /// `Err`: the run is told to stop.
+    async fn pause(&mut self, context: &Context) -> Result<(), Stop> {
+        self.pause_at_least(context, Duration::ZERO).await
+    }
+
+    async fn pause_at_least(&mut self, context: &Context, least: Duration) -> Result<(), Stop> {
+        let pause = self.next.max(least);
+        self.next = (self.next * 3 / 2).min(self.most);
+        tokio::select! {
+            why = context.told_to_stop() => Err(why),
+            () = tokio::time::sleep(pause) => Ok(()),
+        }
+    }
+
+    /// After a look that failed: waits when another one may not.
+    async fn after(&mut self, context: &Context, error: ClientError) -> Result<(), Interrupted> {
+        let least = match &error {
+            ClientError::RateLimited { seconds, .. } => Duration::from_secs(*seconds),
+            error if error.is_transient() => Duration::ZERO,
+            _ => return Err(Interrupted::Error(error.into())),
+        };
+        Ok(self.pause_at_least(context, least).await?)
+    }
+}
+
+/// Why something that goes on elsewhere was not followed to its end.
+enum Interrupted {
+    Error(PhaseError),
+    Stopped(Stop),
+}
+
+impl From<Stop> for Interrupted {
+    fn from(why: Stop) -> Interrupted {
+        Interrupted::Stopped(why)
+    }
+}
+
+impl<T: Into<PhaseError>> From<T> for Interrupted
+where
+    T: NotStop,
+{
+    fn from(error: T) -> Interrupted {
+        Interrupted::Error(error.into())
+    }
+}
+
+/// Errors of phases.
+trait NotStop {}
+impl NotStop for PhaseError {}
+impl NotStop for ClientError {}
+impl NotStop for sqlx::Error {}
+
+/// A phase that was told to stop has nothing more to say: its run says why.
+fn stopped() -> PhaseError {
+    PhaseError::transient("stopped")
+}
+
+impl From<Interrupted> for PhaseError {
+    fn from(interrupted: Interrupted) -> PhaseError {
+        match interrupted {
+            Interrupted::Error(error) => error,
+            Interrupted::Stopped(_) => stopped(),
+        }
+    }
+}
+
+impl From<ClientError> for PhaseError {
+    fn from(error: ClientError) -> PhaseError {
+        let error = error.clipped();
+        match &error {
+            ClientError::Fenced(why) if !why.is_for_now() => PhaseError::Lost,
+            ClientError::RateLimited { .. }
+            | ClientError::NotSent { .. }
+            | ClientError::NoAnswer { .. }
+            | ClientError::Fenced(_) => PhaseError::Transient(error.to_string()),
+            _ => PhaseError::Failed(error.to_string()),
+        }
+    }
+}
+
+/// The run's environment, as it is now.
+async fn environment(context: &Context) -> Result<Environment, PhaseError> {
+    let Some(env_id) = &context.run.env_id else {
+        return Err(PhaseError::failed("the run has no environment: queue it with one"));
+    };
+    environment_of(context, env_id).await
+}
+
+async fn environment_of(context: &Context, env_id: &str) -> Result<Environment, PhaseError> {
+    let mut c = context.pool().acquire().await?;
+    let found = work::environment(&mut c, env_id).await?;
+    found.ok_or_else(|| PhaseError::failed(format!("there is no environment {env_id}")))
+}
+
+/// Within this time of now, or it may work the next time.
+async fn within<T>(
+    limit: Duration,
+    what: &str,
+    work: impl Future<Output = Result<T, PhaseError>>,
+) -> Result<T, PhaseError> {
+    let late = |_| PhaseError::transient(format!("{what} took longer than {} s", limit.as_secs_f64()));
+    tokio::time::timeout(limit, work).await.map_err(late)?
+}

@@ -1,0 +1,67 @@
+//! PostgreSQL's own `pg_dump` and `pg_restore`: found in OPS_PG_BIN, PATH, or where Debian keeps them.
+
+use super::command::{self, Finished, Start};
+use super::database::Target;
+use crate::runner::kind::{Context, PhaseError};
+use std::path::{Path, PathBuf};
+
+/// Server messages that another attempt may not meet.
+const PASSES: [&str; 6] = [
+    "connection to server",
+    "could not connect",
+    "server closed the connection",
+    "terminating connection",
+    "the database system is",
+    "deadlock detected",
+];
+
+/// Runs one of them on a database. `folder`: where its files are.
+pub async fn run(
+    context: &Context,
+    tool: &str,
+    target: &Target,
+    arguments: &[&str],
+    folder: &Path,
+) -> Result<Finished, PhaseError> {
+    let path = find(tool).ok_or_else(|| {
+        PhaseError::failed(format!(
+            "{tool} is not installed on this runner: install the Debian package `postgresql-client`, or name the \
+             folder of PostgreSQL's programs in OPS_PG_BIN"
+        ))
+    })?;
+    let start = Start {
+        path,
+        arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+        env: target.variables.clone(),
+        folder: folder.to_owned(),
+    };
+    let finished = command::run(context, start).await?;
+    if finished.is_good {
+        return Ok(finished);
+    }
+    let all = finished.err();
+    let first = all.lines().find(|line| line.contains("error")).map_or_else(|| finished.last_line(), str::to_owned);
+    let mut message = format!("{tool} ended with {}: {}", finished.ended, crate::clients::http::clip(&first));
+    if all.contains("cannot drop") {
+        message
+            .push_str("; what was made since the dump stands in its way: drop it, or restore into an empty database");
+    }
+    match PASSES.iter().any(|words| all.contains(words)) && !all.contains("does not exist") {
+        true => Err(PhaseError::Transient(message)),
+        false => Err(PhaseError::Failed(message)),
+    }
+}
+
+fn find(tool: &str) -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("OPS_PG_BIN") {
+        return Some(PathBuf::from(named).join(tool)).filter(|path| path.is_file());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Of Debian's folders, one for each major version, the newest: it reads all older servers.
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut debian: Vec<(u32, PathBuf)> =
+        versions.filter_map(|e| Some((e.file_name().to_str()?.parse().ok()?, e.path().join("bin")))).collect();
+    debian.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
+    let debian = debian.into_iter().map(|(_, folder)| folder);
+    debian.chain(std::env::split_paths(&path)).map(|folder| folder.join(tool)).find(|path| path.is_file())
+}

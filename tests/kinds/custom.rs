@@ -1,0 +1,161 @@
+//! Runs whose phases stand in their metadata: each way to do one, side by side, and what is refused.
+
+use crate::world::{World, execute};
+use ops_controller::runs::{NewRun, queue};
+use serde_json::json;
+use sqlx::{Executor, Row};
+
+#[tokio::test]
+async fn without_phases_there_is_nothing_to_do() {
+    let world = World::new().await;
+    let run = world.queue_custom(json!([])).await;
+    let runner = world.runner();
+    assert_eq!(world.succeeded(&run).await, json!(null));
+    runner.end().await;
+    assert!(world.phases(&run).await.is_empty());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn all_that_is_wrong_with_the_phases_is_told_at_once() {
+    let world = World::new().await;
+    let run = world
+        .queue_custom(json!([
+            { "name": "a", "uses": "magic" },
+            { "name": "a", "uses": "sql", "with": { "statements": ["select 1"], "database": "ops" } },
+        ]))
+        .await;
+    let runner = world.runner();
+    let error = world.failed(&run).await;
+    runner.end().await;
+    for fault in ["phases[0].uses must be", "phases[1].name \"a\" is used twice", "phases[1].with.database can only be"]
+    {
+        assert!(error.contains(fault), "{error}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_is_judged_by_its_answer_and_its_answer_is_kept() {
+    let world = World::new().await;
+    world.railway.add_app("shop").expect("made");
+    let url = world.railway.app_url("shop").expect("an address");
+    // Nothing is deployed there.
+    let with = |expect| json!({ "url": format!("{url}/health"), "expect": expect });
+    let met = world
+        .queue_custom(
+            json!([{ "name": "x", "uses": "http", "with": with(json!({ "status": 404, "json": { "/code": 404 } })) }]),
+        )
+        .await;
+    let unmet =
+        world.queue_custom(json!([{ "name": "x", "uses": "http", "with": with(json!({ "status": 200 })) }])).await;
+    let nobody = world
+        .queue_custom(json!([{ "name": "x", "uses": "http", "with": { "url": "http://127.0.0.1:1/" }, "retries": 1 }]))
+        .await;
+    let runner = world.runner();
+    let output = world.succeeded(&met).await;
+    assert_eq!(
+        (&output["phases"]["x"]["status"], &output["phases"]["x"]["body"]["status"]),
+        (&json!(404), &json!("error"))
+    );
+    assert_eq!(world.failed(&unmet).await, "Phase x failed: it answered 404, not 200");
+    assert!(world.failed(&nobody).await.starts_with("Phase x failed: no connection: "));
+    runner.end().await;
+    assert_eq!((world.run(&unmet).await.attempt, world.run(&nobody).await.attempt), (1, 3));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn statements_are_one_transaction_on_the_environments_own_database() {
+    let world = World::new().await;
+    let mut c = world.database("shop-dev").await;
+    execute(&mut c, "create table t (n int primary key)").await;
+    let sql = |statements| json!([{ "name": "x", "uses": "sql", "with": { "statements": statements } }]);
+    let good = world.queue_custom(sql(json!(["insert into t values (1), (2)", "update t set n = n + 10"]))).await;
+    let bad = world.queue_custom(sql(json!(["insert into t values (7)", "insert into nowhere values (1)"]))).await;
+    let ours = {
+        let run = world.queue_custom(sql(json!(["delete from ops.audit_log"]))).await;
+        world.execute(&format!("update ops.runs set env_id = 'shop-staging' where run_id = '{run}'")).await;
+        let name = &world.name;
+        world.execute(&format!("update ops.environments set db_name = '{name}' where env_id = 'shop-staging'")).await;
+        run
+    };
+    let slow = world
+        .queue_custom(json!([{ "name": "x", "uses": "sql", "with": { "statements": ["select pg_sleep(600)"] }, "timeout": "100ms" }]))
+        .await;
+    world.execute(&format!("update ops.runs set max_attempts = 1 where run_id = '{slow}'")).await;
+    let runner = world.runner();
+    assert_eq!(world.succeeded(&good).await["phases"]["x"]["rows_affected"], json!([2, 2]));
+    let error = world.failed(&bad).await;
+    assert!(error.contains("statement 2: relation \"nowhere\" does not exist (SQLSTATE 42P01)"), "{error}");
+    let error = world.failed(&ours).await;
+    assert!(error.ends_with("is the database of the runs: phases do not work on it"), "{error}");
+    world.failed(&slow).await;
+    runner.end().await;
+    let rows = c.fetch_all("select n from t order by n").await.expect("rows");
+    assert_eq!(rows.iter().map(|row| row.get::<i32, _>(0)).collect::<Vec<_>>(), [11, 12]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_phase_may_be_another_run_whose_end_is_its_own() {
+    let world = World::new().await;
+    world.program("yes", "exit 0");
+    world.program("no", "exit 1");
+    let child = |program: &str| {
+        json!({ "name": "child", "uses": "run", "with": { "kind": "custom", "metadata": {
+            "phases": [{ "name": "inner", "uses": "command", "with": { "program": program } }] } } })
+    };
+    let good = world.queue_custom(json!([child("yes")])).await;
+    let bad = world.queue_custom(json!([child("no")])).await;
+    let runner = world.runner();
+    let output = world.succeeded(&good).await;
+    let error = world.failed(&bad).await;
+    runner.end().await;
+    let of = |run: &str| format!("select run_id from ops.runs where idempotency_key = '{run}:child'");
+    let (good_child, bad_child) = (world.ask(&of(&good)).await, world.ask(&of(&bad)).await);
+    assert_eq!(output["phases"]["child"]["run_id"], json!(good_child));
+    assert_eq!(world.run(&good_child).await.env_id.as_deref(), Some("shop-dev"));
+    assert!(
+        error.contains(&format!("custom {bad_child} is failed: Phase inner failed: no ended with code 1")),
+        "{error}"
+    );
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn cancelling_a_run_cancels_the_one_that_it_waits_for() {
+    let world = World::new().await;
+    let later = NewRun {
+        metadata: json!({ "phases": [{ "name": "child", "uses": "run", "with": { "kind": "nobodys" } }] }),
+        ..NewRun::of_kind("custom")
+    };
+    let run = queue::enqueue(&mut *world.c().await, &later).await.expect("queued").run_id;
+    let runner = world.runner();
+    world.until("it waits", "select exists (select from ops.runs where kind = 'nobodys')").await;
+    world.cancel(&run).await;
+    World::expect(&world.ended(&run).await, "cancelled");
+    runner.end().await;
+    assert_eq!(world.ask("select status from ops.runs where kind = 'nobodys'").await, "cancelled");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn phases_side_by_side_run_at_the_same_time_and_those_behind_them_afterwards() {
+    let world = World::new().await;
+    let folder = world.folder.path().display().to_string();
+    // Each waits for the other: one after the other, they would never end.
+    world.program("meet", &format!("touch {folder}/$1.here; while ! test -e {folder}/$2.here; do sleep 0.01; done"));
+    world.program("after", &format!("test -e {folder}/a.here && test -e {folder}/b.here"));
+    let meet = |own: &str, other: &str, beside: serde_json::Value| {
+        let with = json!({ "program": "meet", "arguments": [own, other] });
+        json!({ "name": own, "uses": "command", "with": with, "parallel_with": beside, "timeout": "30s" })
+    };
+    let after = json!({ "name": "after", "uses": "command", "with": { "program": "after" } });
+    let run = world.queue_custom(json!([meet("a", "b", json!(null)), meet("b", "a", json!("a")), after])).await;
+    let runner = world.runner();
+    world.succeeded(&run).await;
+    runner.end().await;
+    assert_eq!(world.run(&run).await.attempt, 1);
+    world.stop().await;
+}
