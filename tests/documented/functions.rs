@@ -139,10 +139,7 @@ async fn the_whole_way_from_a_project_to_a_finished_run() {
     db.ask(&format!("select ops.finish_run('{run}', 'success')")).await;
     assert_eq!(db.ask(&state).await, "success");
     assert_eq!(
-        db.ask(
-            "select level, message from ops.run_logs where level in ('debug', 'warn') order by seq"
-        )
-        .await,
+        db.ask("select level, message from ops.run_logs where level in ('debug', 'warn') order by seq").await,
         "debug|layer 1\nwarn|slow"
     );
 
