@@ -144,7 +144,13 @@ async fn a_run_of_a_kind_is_queued_when_somebody_knows_the_kind() {
     world.env.run(&mail).await.expect_code(0);
     assert_eq!(world.ask("select input ->> 'to' || priority from ops.runs").await, "x2");
     let mial = ["runs", "queue", "--kind", "mial"];
-    world.env.run(&mial).await.expect_code(64).expect_text("build, mail").expect_text("--force");
+    world
+        .env
+        .run(&mial)
+        .await
+        .expect_code(64)
+        .expect_text("backup, build, custom, mail, restore")
+        .expect_text("--force");
     world.env.run(&["runs", "queue", "--kind", "mial", "--force"]).await.expect_code(0);
     assert_eq!(world.ask("select count(*) from ops.runs").await, "2");
 }

@@ -33,7 +33,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// For one question to the database, connecting included.
 const LINE_LIMIT: Duration = Duration::from_secs(10);
@@ -173,8 +173,9 @@ struct Crew {
     words: mpsc::Sender<Word>,
     /// Ends when everything that was begun has been told to the database.
     ended: CancellationToken,
-    listener: JoinHandle<()>,
-    keeper: JoinHandle<()>,
+    /// A runner that is dropped keeps no lease: nobody would work on its runs any more.
+    listener: AbortOnDropHandle<()>,
+    keeper: AbortOnDropHandle<()>,
     finisher: JoinHandle<()>,
 }
 
@@ -184,8 +185,8 @@ impl Crew {
         let (words, heard) = mpsc::channel(1024);
         Crew {
             words,
-            listener: tokio::spawn(listen::listen(shared.clone(), ended.clone())),
-            keeper: tokio::spawn(keep::keep(shared.clone(), ended.clone())),
+            listener: AbortOnDropHandle::new(tokio::spawn(listen::listen(shared.clone(), ended.clone()))),
+            keeper: AbortOnDropHandle::new(tokio::spawn(keep::keep(shared.clone(), ended.clone()))),
             finisher: tokio::spawn(finish::finish(shared.clone(), heard)),
             ended,
         }

@@ -54,7 +54,7 @@ impl Stream {
         }
     }
 
-    async fn to_end(&mut self) -> Vec<Sent> {
+    async fn rest(&mut self) -> Vec<Sent> {
         let mut all = Vec::new();
         while let Some(sent) = self.next().await {
             all.push(sent);
@@ -71,7 +71,7 @@ fn messages(sent: &[Sent]) -> Vec<&str> {
 async fn what_happened_comes_at_once_and_the_end_is_said() {
     let world = World::start().await;
     let id = world.finished("success").await;
-    let all = Stream::open(&world, &id, None).await.to_end().await;
+    let all = Stream::open(&world, &id, None).await.rest().await;
     assert_eq!(messages(&all).len(), 5, "{all:?}");
     let ids: Vec<_> = all.iter().filter_map(|sent| sent.id).collect();
     assert!(ids.is_sorted() && ids.len() == 5, "{ids:?}");
@@ -101,7 +101,7 @@ async fn events_come_as_they_happen_and_a_client_goes_on_where_it_was() {
         .db
         .execute(&format!("select ops.finish_runs('{{{id}}}', '{{1}}', '{{success}}', '{{null}}', '{{null}}')"))
         .await;
-    let rest = again.to_end().await;
+    let rest = again.rest().await;
     assert_eq!(messages(&rest), ["Run finished: success"]);
     assert_eq!(rest.last().and_then(|sent| sent.event.as_deref()), Some("end"));
 }
@@ -151,5 +151,5 @@ async fn streams_end_with_the_server_and_no_more_are_open_than_allowed() {
     answer.expect_problem(503, "too-many-streams");
     world.controls.stop.cancel();
     let mut last = open.pop().expect("a stream");
-    timeout(DEADLINE, last.to_end()).await.expect("it ends");
+    timeout(DEADLINE, last.rest()).await.expect("it ends");
 }

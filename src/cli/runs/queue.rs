@@ -3,6 +3,7 @@
 use super::failed;
 use crate::cli::{DONE, USAGE, ops};
 use clap::Args;
+use ops_controller::runner::kinds;
 use ops_controller::runs::request::{FieldError, RunRequest};
 use ops_controller::runs::{names, queue, runners};
 use serde_json::{Map, Value};
@@ -38,7 +39,7 @@ pub struct Queue {
     /// Of all runs with the same key, one is under way
     #[arg(long, value_name = "KEY", requires = "kind")]
     concurrency_key: Option<String>,
-    /// Queue it although no runner of the last day knows the kind
+    /// Queue it although neither this program nor a runner of the last day knows the kind
     #[arg(long, requires = "kind")]
     force: bool,
     /// A JSON object that stays with the run
@@ -62,9 +63,15 @@ impl Queue {
         let queued = match request {
             RunRequest::Build(build) => queue::enqueue_build(&mut c, &build, self.key.as_deref()).await,
             RunRequest::Kind(request) => {
-                let known = runners::kinds(&mut c).await.map_err(failed)?;
+                let mut known = runners::kinds(&mut c).await.map_err(failed)?;
+                known.extend(kinds::NAMES.map(str::to_owned));
+                known.sort();
+                known.dedup();
                 if !self.force && !known.contains(&request.kind) {
-                    eprintln!("error: no runner of the last day knows the kind {}", request.kind);
+                    eprintln!(
+                        "error: neither this program nor a runner of the last day knows the kind {}",
+                        request.kind
+                    );
                     eprintln!("  they know: {}; --force queues it all the same", known.join(", "));
                     return Err(USAGE);
                 }

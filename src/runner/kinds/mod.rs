@@ -101,16 +101,20 @@ impl Settings {
     }
 }
 
+/// Their names, whoever executes them.
+pub const NAMES: [&str; 4] = ["build", "custom", "backup", "restore"];
+
 /// All of them that RUNNER_KINDS names, or all.
 pub fn all(settings: &Arc<Settings>) -> Kinds {
-    let known: [(&str, Arc<dyn Kind>); 4] = [
-        ("build", Arc::new(build::Build(settings.clone()))),
-        ("custom", Arc::new(custom::Custom(settings.clone()))),
-        ("backup", Arc::new(backup::Backup(settings.clone()))),
-        ("restore", Arc::new(restore::Restore(settings.clone()))),
+    // In the order of their names.
+    let known: [Arc<dyn Kind>; NAMES.len()] = [
+        Arc::new(build::Build(settings.clone())),
+        Arc::new(custom::Custom(settings.clone())),
+        Arc::new(backup::Backup(settings.clone())),
+        Arc::new(restore::Restore(settings.clone())),
     ];
     let wanted = |name: &str| settings.kinds.is_empty() || settings.kinds.iter().any(|kind| kind == name);
-    known.into_iter().filter(|(name, _)| wanted(name)).map(|(name, kind)| (name.to_owned(), kind)).collect()
+    NAMES.into_iter().zip(known).filter(|(name, _)| wanted(name)).map(|(name, kind)| (name.to_owned(), kind)).collect()
 }
 
 /// Looks at something that goes on elsewhere, ever less often.
