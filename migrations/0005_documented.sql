@@ -408,12 +408,12 @@ create function ops.cleanup_old_events(retention_days integer default 90) return
 as $$
 declare
     gone integer := 0;
-    some integer;
+    batch integer;
 begin
     loop
-        some := ops.cleanup_some_events(retention_days, 10000);
-        gone := gone + some;
-        exit when some = 0;
+        batch := ops.cleanup_some_events(retention_days, 10000);
+        gone := gone + batch;
+        exit when batch = 0;
     end loop;
     return gone;
 end

@@ -3,7 +3,7 @@
 use crate::store::{Steps, Store, done, forgetful, quick};
 use ops_controller::runs::queue::{self, RunnerId};
 use ops_controller::runs::record::{self, Hold, PhaseEnd};
-use ops_controller::runs::{Claimed, Ended, Outcome};
+use ops_controller::runs::{Claimed, Ended, NewRun, Outcome};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -161,4 +161,45 @@ async fn a_restart_of_the_database_loses_nothing() {
     let after = store.queue_kind("b").await;
     store.until_status(&after, "success").await;
     runner.end().await;
+}
+
+#[tokio::test]
+async fn a_lost_run_without_attempts_left_fails_and_stands_in_nobodys_way() {
+    let store = Store::new().await;
+    let mut c = store.c().await;
+    let spent = store.enqueue(&NewRun { max_attempts: 1, ..NewRun::of_kind("a") }).await.run_id;
+    claim_one(&store, "gone", Duration::ZERO).await;
+    let other = store.queue_kind("a").await;
+    claim_one(&store, "gone", Duration::ZERO).await;
+    let mut rescued = queue::rescue(&mut c, 10).await.expect("rescued");
+    rescued.sort();
+    let mut expected = vec![(spent.clone(), "failed".to_owned()), (other, "queued".to_owned())];
+    expected.sort();
+    assert_eq!(rescued, expected);
+    let run = store.run(&spent).await;
+    assert_eq!(run.error.as_deref(), Some("its runner gone was not heard of in time"));
+    assert_eq!(queue::rescue(&mut c, 10).await.expect("asked"), []);
+}
+
+#[tokio::test]
+async fn a_bystanders_event_does_not_lengthen_the_lease_of_our_own_runner() {
+    let store = Store::new().await;
+    let run = store.queue_kind("a").await;
+    claim_one(&store, "external", Duration::from_secs(1)).await;
+    store.execute(&format!("select ops.append_event('{run}', 'info', 'alive')")).await;
+    let long = "select lease_expires_at > now() + interval '20 minutes' from ops.runs";
+    store.until("who is no runner of ours is given time by its events", long).await;
+    let other = store.queue_kind("a").await;
+    store
+        .execute(
+            "insert into ops.runners (runner_id, worker_id, hostname, pid, kinds, concurrency, version)
+             values ('ours', 'ours', 'host', 1, '{a}', 1, '1')",
+        )
+        .await;
+    claim_one(&store, "ours", Duration::from_secs(1)).await;
+    store.execute(&format!("select ops.append_event('{other}', 'info', 'alive')")).await;
+    let short = format!(
+        "select count(*) from ops.runs where run_id = '{other}' and lease_expires_at < now() + interval '2 seconds'"
+    );
+    assert_eq!(store.count(&short).await, 1);
 }

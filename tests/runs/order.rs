@@ -3,7 +3,7 @@
 use crate::store::{Steps, Store, done, quick};
 use ops_controller::runs::control::{self, Actor};
 use ops_controller::runs::queue::{self, RunnerId};
-use ops_controller::runs::{NewRun, RunsError};
+use ops_controller::runs::{Ended, NewRun, Outcome, RunsError};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -156,4 +156,43 @@ async fn a_flood_of_one_kind_does_not_starve_another_of_the_same_urgency() {
     let before = begun.lock().expect("no test panics here").iter().position(|name| *name == "b");
     runner.end().await;
     assert!(before.is_some_and(|before| before < 100), "{before:?} runs of the other kind came first");
+}
+
+/// Claims that share keys race for them: none of them may fail for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_that_race_for_the_same_keys_never_fail() {
+    let store = Arc::new(Store::new().await);
+    store
+        .execute(
+            "insert into ops.runs (kind, concurrency_key) select 'a', 'k' || (i % 5) from generate_series(1, 400) as i",
+        )
+        .await;
+    let askers = (0..8).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let (mut c, me) = (store.c().await, RunnerId("me".to_owned()));
+            let mut done = 0;
+            loop {
+                let claimed = queue::claim(&mut c, &me, &["a".to_owned()], 3, LEASE).await.expect("no claim fails");
+                let ended: Vec<Ended> = claimed
+                    .iter()
+                    .map(|run| Ended {
+                        run_id: run.run_id.clone(),
+                        lease_token: run.lease_token,
+                        outcome: Outcome::Success(None),
+                    })
+                    .collect();
+                done += queue::finish(&mut c, &ended).await.expect("finished").len();
+                let left = "select count(*) from ops.runs where status <> 'success'";
+                if claimed.is_empty() && store.count(left).await == 0 {
+                    return done;
+                }
+            }
+        })
+    });
+    let mut done = 0;
+    for asker in askers.collect::<Vec<_>>() {
+        done += asker.await.expect("no panic");
+    }
+    assert_eq!(done, 400);
 }
