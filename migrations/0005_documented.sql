@@ -92,8 +92,6 @@ begin
     select q.run_id, q.status, q.queued_at
     from ops.enqueue(
         'build', '{}', p_project_id, env.env_id, p_git_sha, p_git_ref, p_metadata,
-        -- Of one environment, one build is under way: two would deploy over each other.
-        p_concurrency_key => 'build:' || env.env_id,
         p_idempotency_key => p_idempotency_key,
         p_event => jsonb_build_object('git_sha', p_git_sha, 'git_ref', p_git_ref, 'env', p_env)
     ) as q;
