@@ -16,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 const RESCUED_AT_ONCE: i32 = 100;
+const RESCUES_IN_A_ROW: u32 = 10;
 const CLEANS_UP_EVERY: Duration = Duration::from_secs(3600);
 const MEASURES_EVERY: Duration = Duration::from_secs(15);
 
@@ -130,9 +131,10 @@ fn judge(shared: &Shared, holding: &Arc<Holding>, cancel_requested: Option<&bool
     }
 }
 
-/// False: it is not known whether there was something to rescue.
+/// False: there may be more to rescue.
 async fn rescue(line: &mut Line) -> bool {
-    loop {
+    // So many at a time that our own leases are not forgotten over others'.
+    for _ in 0..RESCUES_IN_A_ROW {
         match line.with(|c| Box::pin(queue::rescue(c, RESCUED_AT_ONCE))).await {
             Ok(rescued) => {
                 report::rescued(&rescued);
@@ -146,4 +148,5 @@ async fn rescue(line: &mut Line) -> bool {
             }
         }
     }
+    false
 }

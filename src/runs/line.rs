@@ -30,7 +30,7 @@ impl Line {
         let done = tokio::time::timeout(self.limit, async {
             let mut connection = match self.connection.take() {
                 Some(connection) => connection,
-                None => self.address.connect().await?,
+                None => self.address.connect_for(self.limit).await?,
             };
             let result = ask(&mut connection).await;
             Ok::<_, sqlx::Error>((connection, result))

@@ -29,9 +29,15 @@ impl Address {
     }
 
     pub async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        self.connect_for(STATEMENT_TIMEOUT).await
+    }
+
+    /// For questions that are given up after this time: the server gives them up then, too, so that
+    /// nothing of them happens later.
+    pub async fn connect_for(&self, limit: Duration) -> Result<PgConnection, sqlx::Error> {
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.0.connect()).await;
         let mut connection = connected.map_err(|_| sqlx::Error::PoolTimedOut)??;
-        connection.execute(sqlx::AssertSqlSafe(session())).await?;
+        connection.execute(sqlx::AssertSqlSafe(session(limit))).await?;
         Ok(connection)
     }
 
@@ -45,7 +51,7 @@ impl Address {
             .test_before_acquire(false)
             .after_connect(|connection, _| {
                 Box::pin(async move {
-                    connection.execute(sqlx::AssertSqlSafe(session())).await?;
+                    connection.execute(sqlx::AssertSqlSafe(session(STATEMENT_TIMEOUT))).await?;
                     Ok(())
                 })
             })
@@ -71,8 +77,8 @@ impl Address {
 
 /// `set` rather than startup parameters: poolers refuse unknown ones. Without just-in-time compilation,
 /// which pays for reports and costs a claim from a long queue a tenth of a second.
-fn session() -> String {
-    let millis = STATEMENT_TIMEOUT.as_millis();
+fn session(limit: Duration) -> String {
+    let millis = limit.as_millis().max(1);
     format!("set statement_timeout = {millis}; set lock_timeout = {millis}; set timezone = 'UTC'; set jit = off")
 }
 
