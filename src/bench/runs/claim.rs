@@ -4,6 +4,7 @@ use super::contender::KIND;
 use super::{Error, Place};
 use crate::figure::{Answer, Measured, median, percentile};
 use ops_controller::runs::queue::{self, RunnerId};
+use sqlx::PgConnection;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
@@ -18,34 +19,39 @@ pub fn measure(runtime: &Runtime) -> Result<Vec<Answer>, crate::figure::Error> {
 }
 
 async fn both() -> Result<Vec<Answer>, Error> {
-    let place = Place::new().await?;
-    let short = claims(&place, SHORT).await?;
-    let long = claims(&place, LONG).await?;
-    let growth = Measured::median("claim_growth", &long).beside(
-        format!("the same with {SHORT} queued"),
-        &[median(&long)],
-        &[median(&short)],
-    );
-    Ok(vec![Answer::Measured(Measured::of("claim", percentile(&long, 0.99), &long)), Answer::Measured(growth)])
-}
-
-async fn claims(place: &Place, queued: u32) -> Result<Vec<f64>, Error> {
-    place.afresh().await?;
-    // Nobody has looked at the table since: the planner guesses.
-    place.execute(&format!("insert into ops.runs (kind) select '{KIND}' from generate_series(1, {queued})")).await?;
-    place.execute("checkpoint").await?;
-    let (me, kinds) = (RunnerId("bench".to_owned()), [KIND.to_owned()]);
-    let mut took = Vec::new();
+    let (short, long) = (Place::new().await?, Place::new().await?);
+    fill(&short, SHORT).await?;
+    fill(&long, LONG).await?;
+    let (mut of_short, mut of_long) = (Vec::new(), Vec::new());
     for _ in 0..CONNECTIONS {
-        let mut c = place.c().await?;
+        let (mut a, mut b) = (short.c().await?, long.c().await?);
+        // In turns: both see the same disk, and what else this machine does.
         for _ in 0..CLAIMS {
-            let began = Instant::now();
-            let claimed = queue::claim(&mut c, &me, &kinds, 1, Duration::from_secs(60)).await?;
-            took.push(began.elapsed().as_secs_f64() * 1000.0);
-            if claimed.len() != 1 {
-                return Err("nothing was claimed".into());
-            }
+            of_short.push(claim(&mut a).await?);
+            of_long.push(claim(&mut b).await?);
         }
     }
-    Ok(took)
+    let growth = Measured::median("claim_growth", &of_long).beside(
+        format!("the same with {SHORT} queued"),
+        &[median(&of_long)],
+        &[median(&of_short)],
+    );
+    Ok(vec![Answer::Measured(Measured::of("claim", percentile(&of_long, 0.99), &of_long)), Answer::Measured(growth)])
+}
+
+/// Nobody has looked at the table since: the planner guesses.
+async fn fill(place: &Place, queued: u32) -> Result<(), Error> {
+    place.afresh().await?;
+    place.execute(&format!("insert into ops.runs (kind) select '{KIND}' from generate_series(1, {queued})")).await?;
+    place.execute("checkpoint").await
+}
+
+async fn claim(c: &mut PgConnection) -> Result<f64, Error> {
+    let began = Instant::now();
+    let claimed =
+        queue::claim(c, &RunnerId("bench".to_owned()), &[KIND.to_owned()], 1, Duration::from_secs(60)).await?;
+    match claimed.len() {
+        1 => Ok(began.elapsed().as_secs_f64() * 1000.0),
+        _ => Err("nothing was claimed".into()),
+    }
 }

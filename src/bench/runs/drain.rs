@@ -14,9 +14,9 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// The same rows by the same functions, without a runner: what the server can do of it at most.
 fn limit_script() -> String {
     format!(
-        "select array_agg(quote_literal(run_id)) is null as none, coalesce(array_agg(run_id), '{{}}') as ids, \
-         coalesce(array_agg(lease_token), '{{}}') as tokens from ops.claim_runs('w', '{{{KIND}}}', 100, '60 s') \\gset\n\
-         select count(*) from ops.finish_runs(:'ids'::text[], :'tokens'::bigint[], array_fill('success'::text, array[100]), \
+        "select coalesce(array_agg(run_id), '{{}}') as ids, coalesce(array_agg(lease_token), '{{}}') as tokens \
+         from ops.claim_runs('w', '{{{KIND}}}', 100, '60 s') \\gset\n\
+         select count(*) from ops.finish_runs(:ids::text[], :tokens::bigint[], array_fill('success'::text, array[100]), \
          array_fill(null::jsonb, array[100]), array_fill(null::text, array[100]));\n"
     )
 }

@@ -13,7 +13,7 @@ const SECONDS: u32 = 3;
 
 /// As the documents' other-language callers do it: no lease token, two commits a run.
 const DOCUMENTED: &str = "select run_id from ops.claim_next_run('w') \\gset\n\
-                          select ops.finish_run(:'run_id', 'success');\n";
+                          select ops.finish_run(:run_id, 'success');\n";
 
 const BACKLOG: &str = "
     insert into ops.projects (project_id, name) values ('bench', 'bench');
