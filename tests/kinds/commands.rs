@@ -115,7 +115,7 @@ async fn phases_that_together_print_more_than_a_document_holds_are_a_success() {
     let world = World::new().await;
     world.program("much", "head -c 16000 /dev/zero | tr '\\000' x");
     let phase = |n: usize| {
-        let beside = (n % 10 > 0).then(|| format!("p{}", n - 1));
+        let beside = (!n.is_multiple_of(10)).then(|| format!("p{}", n - 1));
         json!({ "name": format!("p{n}"), "uses": "command", "with": { "program": "much" }, "parallel_with": beside })
     };
     let run = world.queue_custom((0..80).map(phase).collect()).await;
