@@ -43,6 +43,13 @@ fn default_stated(name: &str, default: Option<&'static str>) -> &'static str {
 }
 
 #[test]
+fn the_image_of_the_product_has_what_backups_and_restores_start() {
+    let product = DOCKERFILE.split(" AS product").nth(1).and_then(|rest| rest.split("\nFROM ").next());
+    assert!(product.expect("a stage").contains(" postgresql-client "));
+    assert!(README.contains("OPS_PG_BIN"));
+}
+
+#[test]
 fn the_example_states_every_variable_once_with_its_default_and_no_other() {
     let mut stated = stated();
     for variable in VARIABLES {

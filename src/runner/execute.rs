@@ -5,7 +5,7 @@ use super::finish::{Word, Work};
 use super::held::{Holding, Stop};
 use super::kind::{Context, Kind, Outputs, Phase, PhaseError};
 use crate::runs::line::Asked;
-use crate::runs::record::{self, PhaseEnd};
+use crate::runs::record::{self, PhaseEnd, storable, storable_text};
 use crate::runs::{Claimed, Outcome, RunsError};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -191,11 +191,11 @@ impl Attempt<'_> {
         let worked = worked
             .unwrap_or_else(|_| Err(PhaseError::Transient(format!("it took longer than {} s", limit.as_secs_f64()))));
         match (worked, self.holding.stopped()) {
-            (Ok(output), _) => Ok(output),
+            (Ok(output), _) => Ok(storable(output)),
             // What it says then is that it was interrupted.
             (Err(_), Some(why)) => Err(Broken::Stopped(why)),
-            (Err(PhaseError::Failed(message)), None) => Err(Broken::Failed(message)),
-            (Err(PhaseError::Transient(message)), None) => Err(Broken::Transient(message)),
+            (Err(PhaseError::Failed(message)), None) => Err(Broken::Failed(storable_text(&message))),
+            (Err(PhaseError::Transient(message)), None) => Err(Broken::Transient(storable_text(&message))),
             (Err(PhaseError::Lost), None) => {
                 self.holding.stop(Stop::Lost);
                 Err(Broken::Stopped(Stop::Lost))

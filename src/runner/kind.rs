@@ -5,7 +5,7 @@
 
 use super::held::{Holding, Stop};
 use crate::clients::Fence;
-use crate::runs::record::{self, Level, NewArtifact, Resource, ResourceName};
+use crate::runs::record::{self, Level, NewArtifact, Resource, ResourceName, storable, storable_text};
 use crate::runs::{Claimed, RunsError};
 use serde_json::{Map, Value};
 use sqlx::postgres::PgPool;
@@ -127,7 +127,8 @@ impl Context {
     /// Says something in the run's own log.
     pub async fn note(&self, level: Level, message: &str, payload: Value) -> Result<(), PhaseError> {
         let mut c = self.pool.acquire().await?;
-        ours(record::event(&mut c, &self.holding.hold, level, message, &payload, Some(&self.phase.name)).await?)
+        let (message, payload) = (storable_text(message), storable(payload));
+        ours(record::event(&mut c, &self.holding.hold, level, &message, &payload, Some(&self.phase.name)).await?)
     }
 
     /// Records what was stored.
@@ -151,7 +152,9 @@ impl Context {
         observed: &Value,
     ) -> Result<(), PhaseError> {
         let mut c = self.pool.acquire().await?;
-        ours(record::settle(&mut c, &self.holding.hold, resource.resource_id, status, external_id, observed).await?)
+        let (external_id, observed) = (external_id.map(storable_text), storable(observed.clone()));
+        let id = external_id.as_deref();
+        ours(record::settle(&mut c, &self.holding.hold, resource.resource_id, status, id, &observed).await?)
     }
 }
 

@@ -32,6 +32,21 @@ impl Level {
     }
 }
 
+/// PostgreSQL keeps no NUL, neither in text nor in JSON: what others print may hold one.
+pub fn storable_text(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+/// The same for all texts and names of a document.
+pub fn storable(value: Value) -> Value {
+    match value {
+        Value::String(text) if text.contains('\0') => Value::String(storable_text(&text)),
+        Value::Array(all) => all.into_iter().map(storable).collect(),
+        Value::Object(all) => all.into_iter().map(|(name, value)| (storable_text(&name), storable(value))).collect(),
+        other => other,
+    }
+}
+
 /// How a phase ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PhaseEnd {

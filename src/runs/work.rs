@@ -46,23 +46,26 @@ pub async fn is_build_of(c: &mut PgConnection, run_id: &str, env_id: &str) -> Re
     sqlx::query(sql).bind(run_id).bind(env_id).fetch_one(c).await?.try_get(0)
 }
 
-/// The newest build of the same environment that was queued before this run and succeeded, with what
-/// its image phase yielded.
+/// The newest build of the same environment that was queued before this run, succeeded and brought the
+/// very image into service that it had made, with what its image phase yielded.
 pub async fn success_before(
     c: &mut PgConnection,
     run_id: &str,
-    phase: &str,
+    [built, deployed]: [&str; 2],
 ) -> Result<Option<(String, Value)>, sqlx::Error> {
     let row = sqlx::query(
         "select r.run_id::text, p.output::jsonb
          from ops.runs later
          join ops.runs r on r.project_id = later.project_id and r.env_id = later.env_id and r.kind = later.kind
          join ops.run_phases p on p.run_id = r.run_id and p.name = $2 and p.status = 'success'
+         join ops.run_phases d on d.run_id = r.run_id and d.name = $3 and d.status = 'success'
+                              and d.output ->> 'deployed_image' = p.output ->> 'image'
          where later.run_id = $1 and r.status = 'success' and r.seq < later.seq
          order by r.seq desc limit 1",
     )
     .bind(run_id)
-    .bind(phase)
+    .bind(built)
+    .bind(deployed)
     .fetch_optional(c)
     .await?;
     row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
@@ -72,6 +75,8 @@ pub async fn success_before(
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backup {
     pub env_id: String,
+    /// The run that makes it.
+    pub run_id: Option<String>,
     /// pending, running, success, failed, cancelled
     pub status: String,
     pub path: String,
@@ -82,7 +87,7 @@ pub struct Backup {
 
 pub async fn backup(c: &mut PgConnection, backup_id: &str) -> Result<Option<Backup>, sqlx::Error> {
     let row = sqlx::query(
-        "select env_id, status, db_dump_path, digest,
+        "select env_id, run_id::text, status, db_dump_path, digest,
                 greatest(0, ceil(extract(epoch from expires_at - now()) / 86400))::int4
          from ops.backups where backup_id = $1",
     )
@@ -92,20 +97,31 @@ pub async fn backup(c: &mut PgConnection, backup_id: &str) -> Result<Option<Back
     row.map(|row| {
         Ok(Backup {
             env_id: row.try_get(0)?,
-            status: row.try_get(1)?,
-            path: row.try_get(2)?,
-            digest: row.try_get(3)?,
-            kept_days: row.try_get(4)?,
+            run_id: row.try_get(1)?,
+            status: row.try_get(2)?,
+            path: row.try_get(3)?,
+            digest: row.try_get(4)?,
+            kept_days: row.try_get(5)?,
         })
     })
     .transpose()
 }
 
-/// The backup that a restore puts back, and the environment that it goes to.
-pub async fn restore(c: &mut PgConnection, restore_id: &str) -> Result<Option<(String, String)>, sqlx::Error> {
-    let sql = "select backup_id, target_env_id from ops.restores where restore_id = $1";
+/// What is put back where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restore {
+    pub backup_id: String,
+    /// The environment that it goes to.
+    pub env_id: String,
+    /// The run that does it.
+    pub run_id: Option<String>,
+}
+
+pub async fn restore(c: &mut PgConnection, restore_id: &str) -> Result<Option<Restore>, sqlx::Error> {
+    let sql = "select backup_id, target_env_id, run_id::text from ops.restores where restore_id = $1";
     let row = sqlx::query(sql).bind(restore_id).fetch_optional(c).await?;
-    row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+    row.map(|row| Ok(Restore { backup_id: row.try_get(0)?, env_id: row.try_get(1)?, run_id: row.try_get(2)? }))
+        .transpose()
 }
 
 /// False: the run is another's by now, and so in all that follow.

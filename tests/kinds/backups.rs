@@ -5,6 +5,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use ops_controller::runs::{NewRun, queue};
 use serde_json::json;
 use sqlx::{Executor, PgConnection, Row};
 use std::collections::BTreeMap;
@@ -156,8 +157,56 @@ async fn a_backup_without_a_database_fails_with_what_is_missing() {
     assert!(run.error.expect("a reason").contains("database \"nowhere\" does not exist"));
     assert_eq!(run.attempt, 1, "another attempt would not help");
     runner.end().await;
-    assert!(!world.store().exists() || std::fs::read_dir(world.store()).expect("a folder").next().is_none());
+    let stored = std::fs::read_dir(world.store()).into_iter().flatten().flatten();
+    assert!(stored.filter(|entry| entry.file_name() != ".scratch").count() == 0);
     assert_eq!(json!(world.artifacts(&run.run_id).await.len()), json!(0));
+    world.stop().await;
+}
+
+/// A run that somebody queued by hand for what is another's.
+async fn intruder(world: &World, kind: &str, input: serde_json::Value) -> String {
+    let run =
+        NewRun { input, env_id: Some("shop-dev".into()), project_id: Some("shop".into()), ..NewRun::of_kind(kind) };
+    let run = queue::enqueue(&mut *world.c().await, &run).await.expect("queued").run_id;
+    world.at_once(run).await
+}
+
+#[tokio::test]
+async fn a_run_that_names_the_backup_or_restore_of_another_run_fails_with_that() {
+    let world = World::new().await;
+    let mut dev = world.database("shop-dev").await;
+    execute(&mut dev, DATA).await;
+    let runner = world.runner();
+    let made = backup(&world, "dev").await;
+    World::expect(&end_of(&world, "backups", &made).await, "success");
+    let asked = restore(&world, &made, "shop-dev").await;
+    World::expect(&end_of(&world, "restores", &asked).await, "success");
+    for (kind, id) in [("backup", &made), ("restore", &asked)] {
+        let owner = row(&world, &format!("{kind}s"), id, "run_id").await;
+        let run = intruder(&world, kind, json!({ (format!("{kind}_id")): id })).await;
+        let error = world.failed(&run).await;
+        assert!(error.contains(&format!("{kind} {id} belongs to the run {owner}, not to this one")), "{error}");
+        assert_eq!(world.run(&run).await.attempt, 1, "another attempt would not help");
+    }
+    runner.end().await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_restore_of_a_backup_that_nobody_begins_gives_its_slot_back() {
+    let world = World::new().await;
+    *world.waits.lock().expect("no test panics here") = std::time::Duration::from_millis(50);
+    world.database("shop-dev").await;
+    let made = backup(&world, "dev").await;
+    world.execute("update ops.runs set run_at = now() + interval '1 day'").await;
+    let asked = restore(&world, &made, "shop-dev").await;
+    let run = world.at_once(row(&world, "restores", &asked, "run_id").await).await;
+    world.execute(&format!("update ops.runs set max_attempts = 2 where run_id = '{run}'")).await;
+    let runner = world.runner();
+    let error = world.failed(&run).await;
+    runner.end().await;
+    assert_eq!(error, format!("Phase check failed: nobody has begun backup {made} in 0.05 s"));
+    assert_eq!(world.run(&run).await.attempt, 2);
     world.stop().await;
 }
 

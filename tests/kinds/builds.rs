@@ -6,6 +6,7 @@ use axum::body::Bytes;
 use axum::http::HeaderMap;
 use axum::routing::post;
 use ops_controller::clients::Seam;
+use ops_controller::clients::seam::Point;
 use ops_controller::runner::kinds;
 use ops_controller::runner::kinds::build::settings::Plan;
 use ops_controller::runs::queue::{self, RunnerId};
@@ -273,7 +274,8 @@ async fn a_program_of_the_list_may_build_and_a_hook_deploy() {
     assert_eq!(told.len(), 1);
     let (headers, body) = &told[0];
     let header = |name: &str| headers[name].to_str().expect("text").to_owned();
-    assert_eq!((header("idempotency-key"), header("authorization")), (run.clone(), "Bearer of-the-hook".to_owned()));
+    assert_eq!(header("authorization"), "Bearer of-the-hook");
+    assert!(header("idempotency-key").starts_with(&format!("{run}:")));
     assert_eq!((&body["image_digest"], &body["version"]), (&json!(digest), &json!("v-localhost:5000/shop:1")));
     let printed = "select payload ->> 'stdout' from ops.run_events where message like 'image ended with code 0%'";
     assert_eq!(world.ask(printed).await, format!("2 {SHA} a b;c\n0\n"));
@@ -284,6 +286,106 @@ async fn a_program_of_the_list_may_build_and_a_hook_deploy() {
     let text = std::fs::read_to_string(world.store().join(sbom.storage_path)).expect("a file");
     assert_eq!(text, format!("{{\"scanned\": \"registry:localhost:5000/shop@{digest}\"}}\n"));
     assert!(world.github.requests().is_empty() && world.railway.requests().is_empty());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_hook_that_refused_is_asked_anew_by_a_retry_and_again_by_another_attempt() {
+    let world = World::new().await;
+    let keys = Arc::new(Mutex::new(Vec::new()));
+    let (notes, url) = (keys.clone(), {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let heard = keys.clone();
+        let app = Router::new().route("/health", axum::routing::get(async || "fine")).route(
+            "/deploy",
+            post(async move |headers: HeaderMap| {
+                let mut heard = heard.lock().expect("no test panics here");
+                heard.push(headers["idempotency-key"].to_str().expect("text").to_owned());
+                // Ill, then refusing, then fine.
+                let status = [503, 422, 200][heard.len().min(3) - 1];
+                axum::http::StatusCode::from_u16(status).expect("a status")
+            }),
+        );
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        url
+    });
+    let hook = json!({ "url": format!("{url}/deploy"), "deployment_url": url });
+    world
+        .configure(
+            "shop-dev",
+            &json!({ "build": { "github": { "workflow": "build.yml" } }, "deploy": { "hook": hook } }),
+        )
+        .await;
+    let run = world.queue_build("main", &json!({})).await;
+    let runner = world.runner();
+    let error = world.failed(&run).await;
+    assert_eq!(error, "Phase deploy_runtime failed: the deploy hook: it answered 422");
+    world.ask(&format!("ops.requeue_run('{run}', 'olga')")).await;
+    world.succeeded(&run).await;
+    runner.end().await;
+    let keys = notes.lock().expect("no test panics here").clone();
+    assert_eq!((keys.len(), keys[0] == keys[1], keys[1] == keys[2]), (3, true, false), "{keys:?}");
+    drop(keys);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_deployment_of_an_image_that_somebody_else_set_meanwhile_fails_the_build() {
+    let world = Arc::new(World::new().await);
+    let other = "ghcr.io/acme/app@sha256:feed";
+    let meddler = world.clone();
+    let seam = Seam::new(move |point| {
+        let meddler = meddler.clone();
+        async move {
+            if point == Point::Before("deploy service".to_owned()) {
+                assert!(meddler.railway.set_image("shop", other));
+            }
+        }
+    });
+    let run = world.queue_build("main", &json!({})).await;
+    let runner = world.runner_with(&seam);
+    let error = world.failed(&run).await;
+    assert!(error.contains(&format!("of shop runs {other}, not {}: something else deploys", pinned(SHA))), "{error}");
+    runner.end().await;
+    assert_eq!((world.run(&run).await.attempt, world.deploys()), (1, 1));
+}
+
+#[tokio::test]
+async fn going_back_trusts_only_a_build_whose_own_image_came_into_service() {
+    let world = World::new().await;
+    let runner = world.runner();
+    let doubtful = world.queue_build("main", &json!({})).await;
+    world.succeeded(&doubtful).await;
+    let later = world.queue_build("main", &json!({})).await;
+    world.succeeded(&later).await;
+    world
+        .execute(&format!(
+            "update ops.run_phases set output = output || '{{\"deployed_image\": \"another\"}}'
+             where run_id = '{doubtful}' and name = 'deploy_runtime'"
+        ))
+        .await;
+    let back = world.queue_build(&format!("rollback-from-{later}"), &json!({})).await;
+    assert!(world.failed(&back).await.ends_with("there is nothing to go back to"));
+    runner.end().await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn cancelled_while_its_dispatch_is_looked_for_the_workflow_is_cancelled_too() {
+    // What is told to stop has a moment left, in which it is listed.
+    let lag = Duration::from_millis(500);
+    let world = World::with(GitHubOptions { tells_run_id: false, list_lag: lag, ..GitHubOptions::default() }).await;
+    world.github.next_run(Fate::Hangs);
+    let run = world.queue_build("main", &json!({})).await;
+    let runner = world.runner();
+    world.until_so("it is dispatched", || world.dispatches() > 0).await;
+    world.cancel(&run).await;
+    World::expect(&world.ended(&run).await, "cancelled");
+    runner.end().await;
+    let conclusion = || world.github.runs()[0].conclusion;
+    world.until_so("the workflow is cancelled", || conclusion() == Some("cancelled")).await;
+    assert_eq!(world.github.runs().len(), 1);
     world.stop().await;
 }
 

@@ -29,17 +29,101 @@ async fn arguments_are_words_and_never_shell_and_what_is_printed_is_kept_and_cle
     );
     let run = world
         .queue_custom(json!([{ "name": "x", "uses": "command", "with": {
-            "program": "show", "arguments": ["${git_sha}", "$(touch /tmp/x); `id` ${unknown}", ""], "env": { "OWN": "1" },
+            "program": "show", "arguments": ["${git_sha}", "$(touch /tmp/x); `id` ${unknown}", ""], "env": { "INPUT_OWN": "1" },
         } }]))
         .await;
     let runner = world.runner();
-    let output = world.succeeded(&run).await;
+    world.succeeded(&run).await;
     runner.end().await;
-    let printed = output["phases"]["x"]["stdout"].as_str().expect("a text");
-    let wanted = format!("{}\n$(touch /tmp/x); `id` ${{unknown}}\n\nHOME\nLANG\nOWN\nPATH\nPWD\n", crate::world::SHA);
+    let output = world.left(&run, "x").await;
+    let printed = output["stdout"].as_str().expect("a text");
+    let wanted =
+        format!("{}\n$(touch /tmp/x); `id` ${{unknown}}\n\nHOME\nINPUT_OWN\nLANG\nPATH\nPWD\n", crate::world::SHA);
     assert_eq!(printed, wanted);
     let events = world.ask("select string_agg(payload::text, ' ') from ops.run_events").await;
     assert!(!events.contains("ghp_0123456789") && events.contains("[redacted]"), "{events}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_run_that_would_make_a_listed_program_execute_something_else_is_refused() {
+    let world = World::new().await;
+    let marker = world.folder.path().join("executed");
+    let script = world.folder.path().join("script");
+    std::fs::write(&script, format!("touch {}", marker.display())).expect("written");
+    world.program("honest", "exec bash -c true");
+    let runner = world.runner();
+    for (field, value) in [("env", json!({ "BASH_ENV": script.display().to_string() })), ("folder", json!("/"))] {
+        let with = json!({ "program": "honest", (field): value });
+        let run = world.queue_custom(json!([{ "name": "x", "uses": "command", "with": with }])).await;
+        let error = world.failed(&run).await;
+        assert!(error.contains(&format!("phases[0].with.{field} ")), "{error}");
+    }
+    runner.end().await;
+    assert!(!marker.exists());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_phase_works_in_a_folder_beside_the_store_that_is_gone_afterwards() {
+    let world = World::new().await;
+    world.program("where", "pwd; touch left-behind");
+    let run = world.queue_custom(json!([{ "name": "x", "uses": "command", "with": { "program": "where" } }])).await;
+    let abandoned = world.store().join(".scratch/ops-run-killed");
+    std::fs::create_dir_all(&abandoned).expect("made");
+    let week = std::time::Duration::from_secs(7 * 24 * 3600);
+    let folder = std::fs::File::open(&abandoned).expect("opened");
+    folder.set_modified(std::time::SystemTime::now() - week).expect("aged");
+    let runner = world.runner();
+    world.succeeded(&run).await;
+    runner.end().await;
+    let printed = world.left(&run, "x").await["stdout"].as_str().expect("a text").trim_end().to_owned();
+    assert!(Path::new(&printed).starts_with(world.store().join(".scratch")), "{printed}");
+    let left: Vec<_> = std::fs::read_dir(world.store().join(".scratch")).expect("a folder").collect();
+    assert!(left.is_empty(), "{left:?}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_nul_that_a_program_prints_or_a_body_holds_is_replaced_and_ends_nothing() {
+    let world = World::new().await;
+    world.program("raw", "printf 'a\\000b'");
+    world.program("bad", "printf 'c\\000d' >&2; exit 1");
+    let app = axum::Router::new().route("/", axum::routing::get(async || r#"{"k\u0000":"v\u0000"}"#));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let run = world
+        .queue_custom(json!([
+            { "name": "program", "uses": "command", "with": { "program": "raw" } },
+            { "name": "body", "uses": "http", "with": { "url": url } },
+        ]))
+        .await;
+    let bad = world.queue_custom(json!([{ "name": "x", "uses": "command", "with": { "program": "bad" } }])).await;
+    let runner = world.runner();
+    world.succeeded(&run).await;
+    assert_eq!(world.failed(&bad).await, "Phase x failed: bad ended with code 1: c\u{fffd}d");
+    runner.end().await;
+    assert_eq!(world.left(&run, "program").await["stdout"], "a\u{fffd}b");
+    assert_eq!(world.left(&run, "body").await["body"], json!({ "k\u{fffd}": "v\u{fffd}" }));
+    assert_eq!((world.run(&run).await.attempt, world.run(&bad).await.attempt), (1, 1));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn phases_that_together_print_more_than_a_document_holds_are_a_success() {
+    let world = World::new().await;
+    world.program("much", "head -c 16000 /dev/zero | tr '\\000' x");
+    let phase = |n: usize| {
+        let beside = (!n.is_multiple_of(10)).then(|| format!("p{}", n - 1));
+        json!({ "name": format!("p{n}"), "uses": "command", "with": { "program": "much" }, "parallel_with": beside })
+    };
+    let run = world.queue_custom((0..80).map(phase).collect()).await;
+    let runner = world.runner();
+    let output = world.succeeded(&run).await;
+    runner.end().await;
+    assert_eq!(output["phases"]["p79"], json!({ "status": "success" }));
+    assert_eq!(world.left(&run, "p79").await["stdout"].as_str().map(str::len), Some(16000));
     world.stop().await;
 }
 

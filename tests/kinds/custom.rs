@@ -53,11 +53,9 @@ async fn a_request_is_judged_by_its_answer_and_its_answer_is_kept() {
         .queue_custom(json!([{ "name": "x", "uses": "http", "with": { "url": "http://127.0.0.1:1/" }, "retries": 1 }]))
         .await;
     let runner = world.runner();
-    let output = world.succeeded(&met).await;
-    assert_eq!(
-        (&output["phases"]["x"]["status"], &output["phases"]["x"]["body"]["status"]),
-        (&json!(404), &json!("error"))
-    );
+    assert_eq!(world.succeeded(&met).await, json!({ "phases": { "x": { "status": "success" } } }));
+    let left = world.left(&met, "x").await;
+    assert_eq!((&left["status"], &left["body"]["status"]), (&json!(404), &json!("error")));
     assert_eq!(world.failed(&unmet).await, "Phase x failed: it answered 404, not 200");
     assert!(world.failed(&nobody).await.starts_with("Phase x failed: no connection: "));
     runner.end().await;
@@ -85,7 +83,8 @@ async fn statements_are_one_transaction_on_the_environments_own_database() {
         .await;
     world.execute(&format!("update ops.runs set max_attempts = 1 where run_id = '{slow}'")).await;
     let runner = world.runner();
-    assert_eq!(world.succeeded(&good).await["phases"]["x"]["rows_affected"], json!([2, 2]));
+    world.succeeded(&good).await;
+    assert_eq!(world.left(&good, "x").await["rows_affected"], json!([2, 2]));
     let error = world.failed(&bad).await;
     assert!(error.contains("statement 2: relation \"nowhere\" does not exist (SQLSTATE 42P01)"), "{error}");
     let error = world.failed(&ours).await;
@@ -109,17 +108,50 @@ async fn a_phase_may_be_another_run_whose_end_is_its_own() {
     let good = world.queue_custom(json!([child("yes")])).await;
     let bad = world.queue_custom(json!([child("no")])).await;
     let runner = world.runner();
-    let output = world.succeeded(&good).await;
+    world.succeeded(&good).await;
+    let output = world.left(&good, "child").await;
     let error = world.failed(&bad).await;
     runner.end().await;
     let of = |run: &str| format!("select run_id from ops.runs where idempotency_key = '{run}:child'");
     let (good_child, bad_child) = (world.ask(&of(&good)).await, world.ask(&of(&bad)).await);
-    assert_eq!(output["phases"]["child"]["run_id"], json!(good_child));
+    assert_eq!(output["run_id"], json!(good_child));
     assert_eq!(world.run(&good_child).await.env_id.as_deref(), Some("shop-dev"));
     assert!(
         error.contains(&format!("custom {bad_child} is failed: Phase inner failed: no ended with code 1")),
         "{error}"
     );
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_database_of_the_runs_is_told_by_itself_and_not_by_its_address() {
+    let world = World::new().await;
+    let name = &world.name;
+    world.execute(&format!("update ops.environments set db_name = '{name}' where env_id = 'shop-dev'")).await;
+    let with = json!({ "statements": ["delete from ops.audit_log"] });
+    let run = world.queue_custom(json!([{ "name": "x", "uses": "sql", "with": with }])).await;
+    *world.target.lock().expect("no test panics here") =
+        Some(world.url_of("postgres").replace("127.0.0.1", "localhost"));
+    let runner = world.runner();
+    let error = world.failed(&run).await;
+    runner.end().await;
+    assert!(error.ends_with("is the database of the runs: phases do not work on it"), "{error}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_run_that_nobody_begins_is_not_waited_for_for_ever() {
+    let world = World::new().await;
+    *world.waits.lock().expect("no test panics here") = std::time::Duration::from_millis(50);
+    let child = json!({ "name": "child", "uses": "run", "with": { "kind": "nobodys" }, "timeout": "24h" });
+    let run = world.queue_custom(json!([child])).await;
+    world.execute(&format!("update ops.runs set max_attempts = 2 where run_id = '{run}'")).await;
+    let runner = world.runner();
+    let error = world.failed(&run).await;
+    runner.end().await;
+    assert!(error.starts_with("Phase child failed: nobody has begun nobodys run-"), "{error}");
+    assert!(error.ends_with(" in 0.05 s") && world.run(&run).await.attempt == 2, "{error}");
+    assert_eq!(world.ask("select count(*) from ops.runs where kind = 'nobodys'").await, "1");
     world.stop().await;
 }
 

@@ -91,6 +91,10 @@ pub struct World {
     programs: Mutex<Vec<String>>,
     /// Instead of a folder.
     pub bucket: Mutex<Option<String>>,
+    /// Where the environments' databases are said to be, instead of where they are.
+    pub target: Mutex<Option<String>>,
+    /// How long a slot is kept for what nobody begins.
+    pub waits: Mutex<Duration>,
 }
 
 impl World {
@@ -122,6 +126,8 @@ impl World {
             folder,
             programs: Mutex::default(),
             bucket: Mutex::default(),
+            target: Mutex::default(),
+            waits: Mutex::new(DEADLINE),
         };
         world
             .execute(
@@ -188,6 +194,7 @@ impl World {
             Some(_) => "s3://kept/below".to_owned(),
             None => self.store().display().to_string(),
         };
+        let target = self.target.lock().expect("no test panics here").clone();
         let pairs = [
             ("LISTEN_ADDR", "127.0.0.1:0".to_owned()),
             ("AWS_ACCESS_KEY_ID", "AKIANOTREAL".to_owned()),
@@ -195,7 +202,7 @@ impl World {
             ("AWS_REGION", "eu-west-1".to_owned()),
             ("AWS_ENDPOINT_URL", bucket.unwrap_or_default()),
             ("OPS_DATABASE_URL", self.url_of(&self.name)),
-            ("TARGET_DATABASE_URL", self.url_of("postgres")),
+            ("TARGET_DATABASE_URL", target.unwrap_or_else(|| self.url_of("postgres"))),
             ("GITHUB_API_URL", self.github.url()),
             ("GITHUB_TOKEN", github.token.clone()),
             ("RAILWAY_API_URL", self.railway.url()),
@@ -210,7 +217,8 @@ impl World {
     pub fn settings(&self, seam: &Seam) -> Arc<Settings> {
         let config = OpsConfig::from_pairs(self.variables()).expect("a configuration");
         let settings = Settings::new(&config, seam).expect("settings");
-        Arc::new(settings.polling(Duration::from_millis(10), Duration::from_millis(50)))
+        let waits = *self.waits.lock().expect("no test panics here");
+        Arc::new(settings.polling(Duration::from_millis(10), Duration::from_millis(50)).waiting(waits))
     }
 
     pub fn runner(&self) -> Working {
@@ -233,7 +241,7 @@ impl World {
         (self.runner_with(&seam), reached)
     }
 
-    fn runner_with(&self, seam: &Seam) -> Working {
+    pub fn runner_with(&self, seam: &Seam) -> Working {
         let options = Options {
             lease: Duration::from_secs(30),
             poll: Duration::from_millis(100),
@@ -358,6 +366,12 @@ impl World {
 
     pub async fn phases(&self, run: &str) -> Vec<Phase> {
         look::phases(&mut *self.c().await, run).await.expect("phases")
+    }
+
+    /// What a phase left behind.
+    pub async fn left(&self, run: &str, phase: &str) -> Value {
+        let found = self.phases(run).await.into_iter().find(|p| p.name == phase).expect("a phase");
+        found.output.unwrap_or_default()
     }
 
     pub async fn artifacts(&self, run: &str) -> Vec<Artifact> {

@@ -96,7 +96,7 @@ pub enum Found {
     /// Nothing shows the marker, and this one alone has the commit and the time: the workflow has no
     /// `run-name`, or somebody else dispatched it.
     Likely(Box<Run>),
-    /// Several have the commit and the time.
+    /// Several have the time, or one that has another commit: any of them may be it.
     Ambiguous(Vec<u64>),
     /// None is listed; lists are behind, so this proves nothing until [`LISTED_WITHIN`] has passed.
     Nothing,
@@ -115,14 +115,26 @@ impl Dispatch<'_> {
         if let Some(at) = runs.iter().position(marked) {
             return Found::Marked(Box::new(runs.swap_remove(at)));
         }
-        let Some(sha) = self.head_sha else { return Found::Nothing };
-        runs.retain(|run| run.head_sha == sha && run.created_at >= self.sent_at - NEARLY_SAME_TIME);
-        match runs.len() {
-            0 => Found::Nothing,
-            1 => Found::Likely(Box::new(runs.swap_remove(0))),
+        // The branch may have moved on since, so another commit proves nothing; another marker does.
+        let is_of_another = |run: &Run| run.titles.iter().any(|title| shows_another(title, self.marker));
+        runs.retain(|run| run.created_at >= self.sent_at - NEARLY_SAME_TIME && !is_of_another(run));
+        match &mut *runs {
+            [] => Found::Nothing,
+            [run] if Some(&*run.head_sha) == self.head_sha => Found::Likely(Box::new(runs.swap_remove(0))),
             _ => Found::Ambiguous(runs.into_iter().map(|run| run.id).collect()),
         }
     }
+}
+
+/// A word of the same make: what stands before the first `-`, and at the end `-d` and a number.
+fn shows_another(title: &str, marker: &str) -> bool {
+    let Some((kind, _)) = marker.split_once('-') else { return false };
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    title.split(|c| !is_part(c)).any(|word| {
+        let number = word.rsplit_once("-d").map(|(_, number)| number);
+        let is_marked = number.is_some_and(|n| !n.is_empty() && n.chars().all(|c| c.is_ascii_digit()));
+        is_marked && word != marker && word.split_once('-').is_some_and(|(own, _)| own == kind)
+    })
 }
 
 /// As a word of its own: `run-1` is not in `run-12`.
@@ -159,7 +171,7 @@ mod tests {
 
     #[test]
     fn nothing_is_found_among_the_runs_of_others() {
-        let others = || vec![run(1, "run-a12", "other", 1001), run(2, "run-b", "other", 1002)];
+        let others = || vec![run(1, "Build run-a12-d7", "sha", 1001), run(2, "run-b-d1", "other", 1002)];
         assert_eq!(dispatch(Some("sha")).among(others()), Found::Nothing);
         assert_eq!(dispatch(None).among(others()), Found::Nothing);
         assert_eq!(dispatch(None).among(vec![]), Found::Nothing);
@@ -186,6 +198,14 @@ mod tests {
         assert_eq!(dispatch(Some("sha")).among(runs), Found::Likely(Box::new(one.clone())));
         let runs = vec![before, one, run(3, "build", "sha", 1002)];
         assert_eq!(dispatch(Some("sha")).among(runs), Found::Ambiguous(vec![2, 3]));
+    }
+
+    #[test]
+    fn a_run_of_another_commit_without_a_marker_may_be_ours_since_branches_move() {
+        let moved = || vec![run(3, "build", "moved on", 1001), run(4, "run-b-d1", "sha", 1001)];
+        assert_eq!(dispatch(Some("sha")).among(moved()), Found::Ambiguous(vec![3]));
+        assert_eq!(dispatch(None).among(moved()), Found::Ambiguous(vec![3]));
+        assert_eq!(dispatch(None).among(vec![run(3, "build", "sha", 900)]), Found::Nothing);
     }
 
     #[test]

@@ -3,13 +3,14 @@
 //! The run's input names the row: `{"backup_id": "bak-..."}`, as `ops.create_backup` queues it. A dump
 //! that was cut short is never recorded; one that was stored twice lies there once.
 
-use super::store::{Stored, scratch};
+use super::store::Stored;
 use super::{Settings, environment, pg_tools};
 use crate::runner::kind::{Context, Kind, Phase, PhaseError, Work};
 use crate::runs::Claimed;
 use crate::runs::record::{Level, NewArtifact};
 use crate::runs::work;
 use serde_json::{Map, Value, json};
+use sqlx::postgres::PgConnection;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,16 +46,34 @@ pub fn id_of<'a>(run: &'a Claimed, name: &str) -> Result<&'a str, String> {
     run.input[name].as_str().filter(|id| !id.is_empty()).ok_or_else(|| format!("input.{name} is missing"))
 }
 
+/// A row that names another run is not ours to touch, whatever the input says: no attempt changes that.
+pub fn is_of(run: &Claimed, named: Option<&str>, what: &str) -> Result<(), PhaseError> {
+    if named == Some(&*run.run_id) {
+        return Ok(());
+    }
+    let other = named.map_or("no run".to_owned(), |other| format!("the run {other}"));
+    Err(PhaseError::failed(format!("{what} belongs to {other}, not to this one: ask for another instead")))
+}
+
 impl Backup {
+    /// The row, which must be this run's.
+    async fn row(context: &Context, c: &mut PgConnection, backup_id: &str) -> Result<work::Backup, PhaseError> {
+        let found = work::backup(c, backup_id).await?;
+        let found = found.ok_or_else(|| PhaseError::failed(format!("there is no backup {backup_id}")))?;
+        is_of(&context.run, found.run_id.as_deref(), &format!("backup {backup_id}"))?;
+        Ok(found)
+    }
+
     async fn dump(&self, context: &Context) -> Result<Value, PhaseError> {
         let backup_id = id_of(&context.run, "backup_id").map_err(PhaseError::Failed)?;
         let mut c = context.pool().acquire().await?;
+        Backup::row(context, &mut c, backup_id).await?;
         if !work::begin_backup(&mut c, &context.holding.hold, backup_id).await? {
             return Err(PhaseError::Lost);
         }
         drop(c);
-        let target = self.0.target(&environment(context).await?)?;
-        let folder = scratch()?;
+        let target = self.0.target(context, &environment(context).await?).await?;
+        let folder = self.0.store.scratch()?;
         let file = folder.path().join(KEY);
         // Compressed by itself; what it names is what `pg_restore` reads.
         let to = format!("--file={}", file.display());
@@ -76,7 +95,7 @@ impl Backup {
             return Err(PhaseError::failed("the phase dump left nothing behind"));
         };
         let mut c = context.pool().acquire().await?;
-        let backup = work::backup(&mut c, backup_id).await?.ok_or(PhaseError::Lost)?;
+        let backup = Backup::row(context, &mut c, backup_id).await?;
         let hold = &context.holding.hold;
         // Of an earlier attempt it may be closed.
         let is_open = matches!(backup.status.as_str(), "success" | "running");

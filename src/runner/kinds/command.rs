@@ -34,8 +34,26 @@ pub struct Named {
     pub folder: Option<PathBuf>,
 }
 
+/// What a run may call its variables.
+const OF_A_RUN: &str = "INPUT_";
+
 impl Named {
-    pub fn read(shape: &mut Shape<'_>) -> Option<Named> {
+    /// As whoever queues a run gives it: a folder or a variable such as `PATH`, `LD_PRELOAD` or `BASH_ENV`
+    /// would make a listed program execute another one.
+    pub fn of_run(shape: &mut Shape<'_>) -> Option<Named> {
+        let program = shape.required("program");
+        let arguments = shape.texts("arguments");
+        let env = shape.pairs("env");
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let is_input = |name: &str| name.strip_prefix(OF_A_RUN).is_some_and(|rest| rest.chars().all(fits));
+        for name in env.keys().filter(|name| !is_input(name)) {
+            shape.fault("env", &format!("has {name:?}: a run's variables begin with {OF_A_RUN}"));
+        }
+        Some(Named { program: program?, arguments, env, folder: None })
+    }
+
+    /// As whoever configures an environment gives it.
+    pub fn of_config(shape: &mut Shape<'_>) -> Option<Named> {
         let program = shape.required("program");
         let arguments = shape.texts("arguments");
         let env = shape.pairs("env");
@@ -69,11 +87,11 @@ pub struct Finished {
 
 impl Finished {
     pub fn out(&self) -> String {
-        redact_text(&String::from_utf8_lossy(&self.out))
+        printable(&self.out)
     }
 
     pub fn err(&self) -> String {
-        redact_text(&String::from_utf8_lossy(&self.err))
+        printable(&self.err)
     }
 
     /// The last line that says something.
@@ -82,6 +100,10 @@ impl Finished {
         let line = err.lines().rev().find(|line| !line.trim().is_empty()).map(str::to_owned);
         line.or_else(|| self.out().lines().rev().find(|l| !l.trim().is_empty()).map(str::to_owned)).unwrap_or_default()
     }
+}
+
+fn printable(bytes: &[u8]) -> String {
+    redact_text(&String::from_utf8_lossy(bytes))
 }
 
 /// The program of this name; refused when the list does not have it.

@@ -1,12 +1,12 @@
 //! An environment's own database: its name at TARGET_DATABASE_URL. Never the database of the runs.
 
-use super::{DatabasePlace, Settings};
+use super::Settings;
 use crate::config::percent_decode;
 use crate::plan::secret::Secret;
-use crate::runner::kind::PhaseError;
+use crate::runner::kind::{Context, PhaseError};
 use crate::runs::work::Environment;
-use sqlx::ConnectOptions;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Connection, Row};
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
@@ -19,16 +19,49 @@ pub struct Target {
 }
 
 impl Settings {
-    pub fn target(&self, environment: &Environment) -> Result<Target, PhaseError> {
+    /// Asked of the databases themselves: one address may be written in many ways.
+    pub async fn target(&self, context: &Context, environment: &Environment) -> Result<Target, PhaseError> {
         let url = self.target_database_url.as_ref().ok_or_else(|| {
             PhaseError::failed("TARGET_DATABASE_URL is not set on this runner: it names the server of the databases")
         })?;
-        Target::of(url, environment, &self.ops_database)
+        let target = Target::of(url, environment)?;
+        let mut there = target.options.connect().await.map_err(|e| told(&e))?;
+        let theirs = identity(&mut there).await.map_err(|e| told(&e))?;
+        let _ = there.close().await;
+        let mut c = context.pool().acquire().await?;
+        match theirs.has_runs && theirs == identity(&mut c).await? {
+            true => Err(PhaseError::failed(format!(
+                "{} is the database of the runs: phases do not work on it",
+                target.name
+            ))),
+            false => Ok(target),
+        }
     }
 }
 
+/// What one database has in common with no other: its id, and when its server was started. Both may be
+/// read by everybody; a server's own identifier may not.
+#[derive(Debug, PartialEq, Eq)]
+struct Identity {
+    has_runs: bool,
+    id: String,
+    name: String,
+    started_at: String,
+}
+
+async fn identity(c: &mut PgConnection) -> Result<Identity, sqlx::Error> {
+    let row = sqlx::query(
+        "select pg_catalog.to_regclass('ops.runs') is not null, d.oid::text, d.datname::text,
+                extract(epoch from pg_catalog.pg_postmaster_start_time())::text
+         from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()",
+    )
+    .fetch_one(c)
+    .await?;
+    Ok(Identity { has_runs: row.try_get(0)?, id: row.try_get(1)?, name: row.try_get(2)?, started_at: row.try_get(3)? })
+}
+
 impl Target {
-    fn of(url: &Secret, environment: &Environment, never: &DatabasePlace) -> Result<Target, PhaseError> {
+    fn of(url: &Secret, environment: &Environment) -> Result<Target, PhaseError> {
         let name = environment.db_name.clone().filter(|name| !name.is_empty()).ok_or_else(|| {
             let env = &environment.env_id;
             PhaseError::failed(format!("environment {env} has no db_name: set it in ops.environments"))
@@ -43,13 +76,10 @@ impl Target {
         let unusable = || PhaseError::failed("TARGET_DATABASE_URL cannot be read as a PostgreSQL address");
         let options = PgConnectOptions::from_str(url.expose()).map_err(|_| unusable())?;
         let url = url::Url::parse(url.expose()).map_err(|_| unusable())?;
-        let place = DatabasePlace { name: name.clone(), ..DatabasePlace::of(url.as_str()).ok_or_else(unusable)? };
-        if place == *never {
-            return Err(PhaseError::failed(format!("{name} is the database of the runs: phases do not work on it")));
-        }
+        let host = url.host_str().ok_or_else(unusable)?.to_ascii_lowercase();
         let mut variables: BTreeMap<String, String> = [
-            ("PGHOST", place.host.trim_matches(['[', ']']).to_owned()),
-            ("PGPORT", place.port.to_string()),
+            ("PGHOST", host.trim_matches(['[', ']']).to_owned()),
+            ("PGPORT", url.port().unwrap_or(5432).to_string()),
             ("PGUSER", percent_decode(url.username())),
             ("PGPASSWORD", percent_decode(url.password().unwrap_or_default())),
             ("PGDATABASE", name.clone()),
@@ -97,8 +127,7 @@ mod tests {
             db_name: db_name.map(str::to_owned),
             config: serde_json::json!({}),
         };
-        let never = DatabasePlace { host: "db.example.com".into(), port: 5432, name: "ops".into() };
-        Target::of(&Secret::new(url), &environment, &never)
+        Target::of(&Secret::new(url), &environment)
     }
 
     #[test]
@@ -120,11 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_database_of_the_runs_is_none_however_it_is_spelt() {
-        for url in ["postgresql://a:b@db.example.com/postgres", "postgres://other@DB.EXAMPLE.COM:5432/x"] {
-            let refused = target(url, Some("ops")).err().expect("refused").to_string();
-            assert_eq!(refused, "ops is the database of the runs: phases do not work on it");
-        }
+    fn a_name_that_is_an_address_of_its_own_is_refused() {
         for name in [None, Some(""), Some("dbname=ops"), Some("postgresql://db/ops")] {
             assert!(target("postgresql://a:b@db.example.com/postgres", name).is_err(), "{name:?}");
         }

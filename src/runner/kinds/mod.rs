@@ -21,7 +21,7 @@ use super::held::Stop;
 use super::kind::{Context, Kind, PhaseError};
 use crate::clients::budget::Budget;
 use crate::clients::{ClientError, Seam, github, railway};
-use crate::config::{OpsConfig, percent_decode};
+use crate::config::OpsConfig;
 use crate::plan::secret::Secret;
 use crate::runs::work::{self, Environment};
 use request::Caller;
@@ -40,28 +40,9 @@ pub struct Settings {
     railway: Option<railway::Reader>,
     programs: BTreeMap<String, PathBuf>,
     target_database_url: Option<Secret>,
-    /// No phase writes there but through this program's own tables.
-    ops_database: DatabasePlace,
     kinds: Vec<String>,
     polls: (Duration, Duration),
-}
-
-/// A database as two addresses of it are told to be the same.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct DatabasePlace {
-    host: String,
-    port: u16,
-    name: String,
-}
-
-impl DatabasePlace {
-    fn of(url: &str) -> Option<DatabasePlace> {
-        let url = url::Url::parse(url).ok()?;
-        let host = url.host_str()?.to_ascii_lowercase();
-        let user = percent_decode(url.username());
-        let name = Some(percent_decode(url.path().trim_start_matches('/'))).filter(|name| !name.is_empty());
-        Some(DatabasePlace { host, port: url.port().unwrap_or(5432), name: name.unwrap_or(user) })
-    }
+    waits: Duration,
 }
 
 impl Settings {
@@ -77,7 +58,6 @@ impl Settings {
             (None, None) => None,
             tokens => Some(railway::Reader::unscoped(&config.railway_api_url, tokens, seam, budget())?),
         };
-        let none = DatabasePlace { host: String::new(), port: 0, name: String::new() };
         Ok(Settings {
             store: Store::new(runner, seam),
             caller: Caller::new(seam),
@@ -85,15 +65,20 @@ impl Settings {
             railway,
             programs: runner.commands.clone(),
             target_database_url: runner.target_database_url.clone(),
-            ops_database: DatabasePlace::of(config.ops_database_url.expose()).unwrap_or(none),
             kinds: runner.kinds.clone(),
             polls: (Duration::from_secs(1), Duration::from_secs(15)),
+            waits: Duration::from_secs(600),
         })
     }
 
     /// How long to wait between looks at something that goes on elsewhere: at first, and at most.
     pub fn polling(self, first: Duration, most: Duration) -> Settings {
         Settings { polls: (first, most), ..self }
+    }
+
+    /// How long a slot is kept for another run that nobody begins.
+    pub fn waiting(self, most: Duration) -> Settings {
+        Settings { waits: most, ..self }
     }
 
     fn looks(&self) -> Looks {

@@ -4,9 +4,8 @@
 //! Nothing is touched before the database has said that it may be done (for production by a second
 //! person's approval that stands) and the dump's digest has proved to be the recorded one.
 
-use super::backup::id_of;
+use super::backup::{id_of, is_of};
 use super::database::{Target, told};
-use super::store::scratch;
 use super::{Settings, environment_of, pg_tools};
 use crate::runner::kind::{Context, Kind, Phase, PhaseError, Work};
 use crate::runs::Claimed;
@@ -16,7 +15,7 @@ use serde_json::{Map, Value, json};
 use sqlx::{ConnectOptions, Connection, Row};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A dump that is still being made is waited for.
 const CHECKS_FOR: Duration = Duration::from_secs(6 * 3600);
@@ -52,11 +51,14 @@ impl Restore {
     async fn begun(&self, context: &Context) -> Result<(work::Backup, Target), PhaseError> {
         let restore_id = id_of(&context.run, "restore_id").map_err(PhaseError::Failed)?;
         let mut looks = self.0.looks();
+        let mut began = Instant::now();
         loop {
             let mut c = context.pool().acquire().await?;
             let missing = |what: String| PhaseError::failed(format!("there is no {what}"));
-            let (backup_id, env_id) =
+            let asked =
                 work::restore(&mut c, restore_id).await?.ok_or_else(|| missing(format!("restore {restore_id}")))?;
+            is_of(&context.run, asked.run_id.as_deref(), &format!("restore {restore_id}"))?;
+            let (backup_id, env_id) = (asked.backup_id, asked.env_id);
             let backup =
                 work::backup(&mut c, &backup_id).await?.ok_or_else(|| missing(format!("backup {backup_id}")))?;
             if !matches!(backup.status.as_str(), "pending" | "running") {
@@ -65,16 +67,23 @@ impl Restore {
                 }
                 drop(c);
                 let environment = environment_of(context, &env_id).await?;
-                return Ok((backup, self.0.target(&environment)?));
+                return Ok((backup, self.0.target(context, &environment).await?));
             }
             drop(c);
+            // One that is being made ends; one that nobody begins would keep this slot for ever.
+            if backup.status != "pending" {
+                began = Instant::now();
+            } else if began.elapsed() >= self.0.waits {
+                let text = format!("nobody has begun backup {backup_id} in {} s", self.0.waits.as_secs_f64());
+                return Err(PhaseError::Transient(text));
+            }
             looks.pause(context).await.map_err(|_| super::stopped())?;
         }
     }
 
     async fn check(&self, context: &Context) -> Result<Value, PhaseError> {
         let (backup, target) = self.begun(context).await?;
-        let folder = scratch()?;
+        let folder = self.0.store.scratch()?;
         self.fetch(&backup, &folder.path().join("dump")).await?;
         Ok(json!({ "database": target.name, "storage_path": backup.path, "digest": backup.digest }))
     }
@@ -95,7 +104,7 @@ impl Restore {
     async fn restore(&self, context: &Context) -> Result<Value, PhaseError> {
         // Looked at again: an approval may have been taken back since.
         let (backup, target) = self.begun(context).await?;
-        let folder = scratch()?;
+        let folder = self.0.store.scratch()?;
         let file = folder.path().join("dump");
         self.fetch(&backup, &file).await?;
         let from = file.display().to_string();
@@ -121,9 +130,10 @@ impl Restore {
     async fn verify(&self, context: &Context) -> Result<Value, PhaseError> {
         let restore_id = id_of(&context.run, "restore_id").map_err(PhaseError::Failed)?;
         let mut c = context.pool().acquire().await?;
-        let (_, env_id) = work::restore(&mut c, restore_id).await?.ok_or(PhaseError::Lost)?;
+        let gone = || PhaseError::failed(format!("there is no restore {restore_id}"));
+        let env_id = work::restore(&mut c, restore_id).await?.ok_or_else(gone)?.env_id;
         drop(c);
-        let target = self.0.target(&environment_of(context, &env_id).await?)?;
+        let target = self.0.target(context, &environment_of(context, &env_id).await?).await?;
         let wanted = context.output_of("restore")["tables"].as_i64().unwrap_or_default();
         let mut there = target.options.connect().await.map_err(|e| told(&e))?;
         let counted = sqlx::query(

@@ -17,11 +17,18 @@ use object_store::{ObjectStore, ObjectStoreExt, WriteMultipart};
 use sha2::{Digest, Sha256};
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Parts of a large file; S3 takes no smaller ones than 5 MiB.
 const PART: usize = 8 << 20;
 const PARTS_AT_ONCE: usize = 4;
+
+/// In a store that is a folder. No project is called so: its name begins with a dot.
+const SCRATCH: &str = ".scratch";
+const PREFIX: &str = "ops-run-";
+/// No phase takes nearly that long.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3 * 24 * 3600);
 
 /// Opened when it is first used: a runner that stores nothing needs none.
 pub struct Store {
@@ -76,6 +83,19 @@ impl Store {
         }
         let bucket = builder.build().map_err(|e| unusable(e.to_string()))?;
         Ok((Arc::new(bucket), Path::from(prefix)))
+    }
+
+    /// A folder for a phase that is gone afterwards. A dump may be large and the machine's own folder for
+    /// such things small: where the store is a folder there is room, else TMPDIR says where.
+    pub fn scratch(&self) -> Result<tempfile::TempDir, PhaseError> {
+        let folder = match self.name.starts_with("s3://") {
+            true => std::env::temp_dir(),
+            false => std::path::Path::new(&self.name).join(SCRATCH),
+        };
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        made.map_err(|e| PhaseError::failed(format!("ARTIFACT_STORE cannot be used: {}: {e}", folder.display())))?;
+        remove_abandoned(&folder);
+        tempfile::Builder::new().prefix(PREFIX).tempdir_in(&folder).map_err(|e| disk(&e))
     }
 
     /// The path of an artifact; names that would climb out are written otherwise.
@@ -143,9 +163,19 @@ impl Store {
     }
 }
 
-/// A folder that is gone afterwards.
-pub fn scratch() -> Result<tempfile::TempDir, PhaseError> {
-    tempfile::Builder::new().prefix("ops-run-").tempdir().map_err(|e| disk(&e))
+/// What killed runners left behind.
+fn remove_abandoned(folder: &std::path::Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let age = entry
+            .metadata()
+            .ok()
+            .filter(std::fs::Metadata::is_dir)
+            .and_then(|about| about.modified().ok()?.elapsed().ok());
+        let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        if is_ours && age.is_some_and(|age| age > ABANDONED_AFTER) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 pub fn disk(error: &std::io::Error) -> PhaseError {

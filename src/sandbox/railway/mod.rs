@@ -159,6 +159,10 @@ impl Railway {
     }
 
     /// The value of a variable, as deployments get it.
+    pub fn set_image(&self, service: &str, image: &str) -> bool {
+        self.world.change_service(service, |s| s.image = Some(image.to_string()))
+    }
+
     pub fn variable(&self, service: &str, name: &str) -> Option<String> {
         self.find(service)?.variables.get(name)?.value.clone()
     }

@@ -6,7 +6,7 @@
 use super::{DEPLOY, IMAGE, Job, SMOKE};
 use crate::runner::kind::PhaseError;
 use crate::runner::kinds::command::{self, Start};
-use crate::runner::kinds::store::{Stored, disk, scratch};
+use crate::runner::kinds::store::{Stored, disk};
 use crate::runs::look;
 use crate::runs::record::{Level, NewArtifact};
 use serde_json::{Value, json};
@@ -99,7 +99,7 @@ async fn bill_of_materials(job: &Job<'_>, kept: &mut Vec<Value>) -> Result<Value
     let Some(path) = job.settings.programs.get("syft").cloned() else {
         return Ok(json!("none: RUNNER_COMMANDS has no syft"));
     };
-    let folder = scratch()?;
+    let folder = job.settings.store.scratch()?;
     let file = folder.path().join(SBOM.key);
     let image = job.values.get("image").cloned().unwrap_or_default();
     let start = Start {

@@ -4,6 +4,7 @@ use super::settings::Way;
 use super::{Job, railway};
 use crate::runner::kind::PhaseError;
 use crate::runner::kinds::request::{Request, filled, refused};
+use crate::runs::record::ResourceName;
 use reqwest::header::{HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 
@@ -14,7 +15,8 @@ pub async fn deploy(job: &Job<'_>) -> Result<Value, PhaseError> {
     }
 }
 
-/// Safe to be sent again: it carries the run's id as its idempotency key.
+/// Safe to be sent again: its idempotency key is of the run and of this intent, which ends with a refusal.
+/// So a hook that remembers answers does not answer a deliberate retry from its memory.
 async fn by_hook(job: &Job<'_>, hook: &Request, url: Option<&str>) -> Result<Value, PhaseError> {
     let mut request = hook.clone();
     let mut body: Map<String, Value> =
@@ -27,7 +29,10 @@ async fn by_hook(job: &Job<'_>, hook: &Request, url: Option<&str>) -> Result<Val
     }
     request.body = Some(Value::Object(body));
     let run_id = &job.context.run.run_id;
-    let key = HeaderValue::try_from(run_id).map_err(|_| PhaseError::failed("the run's id is no header"))?;
+    let name = ResourceName { provider: "hook", kind: "deployment", name: run_id };
+    let intent = job.context.intend(name, &json!({ "image": job.values.get("image") })).await?;
+    let key = HeaderValue::try_from(format!("{run_id}:{}", intent.resource_id))
+        .map_err(|_| PhaseError::failed("the run's id is no header"))?;
     request.headers.insert(HeaderName::from_static("idempotency-key"), key);
     job.context.fence().check().map_err(|_| PhaseError::Lost)?;
     let named = |error| match error {
@@ -35,15 +40,30 @@ async fn by_hook(job: &Job<'_>, hook: &Request, url: Option<&str>) -> Result<Val
         PhaseError::Transient(why) => PhaseError::Transient(format!("the deploy hook: {why}")),
         PhaseError::Lost => PhaseError::Lost,
     };
-    let reply = job.settings.caller.send("call deploy hook", &request).await.map_err(named)?;
-    if let Some(why) = request.expect.unmet(&reply) {
-        return Err(named(refused(&reply, why)));
-    }
+    let reply = match job.settings.caller.send("call deploy hook", &request).await {
+        Ok(reply) => match request.expect.unmet(&reply) {
+            None => Ok(reply),
+            Some(why) => Err(refused(&reply, why)),
+        },
+        Err(error) => Err(error),
+    };
+    let reply = match reply {
+        Ok(reply) => reply,
+        Err(error) => {
+            if matches!(error, PhaseError::Failed(_)) {
+                job.context.settle(&intent, "failed", None, &json!({ "outcome": "refused" })).await?;
+            }
+            return Err(named(error));
+        }
+    };
     let said: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     let text = |name: &str| said[name].as_str().map(str::to_owned);
     let url = text("deployment_url").or(url.map(|url| filled(url, &job.values)));
     let id = text("deployment_id").unwrap_or_else(|| run_id.clone());
-    Ok(json!({ "deployment_id": id, "deployment_url": url }))
+    // Each hook counts as it likes: its ids are unique with the run's.
+    job.context.settle(&intent, "live", Some(&format!("{run_id}/{id}")), &json!({ "deployment_id": id })).await?;
+    // The image as it was asked for: what a hook really does is its own.
+    Ok(json!({ "deployment_id": id, "deployment_url": url, "deployed_image": job.values.get("image") }))
 }
 
 fn fill(value: &Value, job: &Job<'_>) -> Value {

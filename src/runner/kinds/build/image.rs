@@ -6,7 +6,7 @@ use crate::clients::github::result::{BuildResult, FILE, LARGEST};
 use crate::runner::kind::PhaseError;
 use crate::runner::kinds::command::{self, Named, Start};
 use crate::runner::kinds::request::filled;
-use crate::runner::kinds::store::{disk, scratch};
+use crate::runner::kinds::store::disk;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -31,7 +31,7 @@ pub fn told(result: &BuildResult) -> Value {
 
 async fn by_command(job: &Job<'_>, named: &Named) -> Result<Value, PhaseError> {
     let path = command::listed(&job.settings.programs, &named.program)?;
-    let folder = scratch()?;
+    let folder = job.settings.store.scratch()?;
     let result = folder.path().join(FILE);
     let mut env = named.env.iter().map(|(name, value)| (name.clone(), filled(value, &job.values))).collect::<Vec<_>>();
     env.push(("OPS_RESULT".to_owned(), result.display().to_string()));

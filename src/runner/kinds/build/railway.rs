@@ -155,8 +155,18 @@ impl Deploying<'_> {
 
     async fn ended(&self, intent: &Resource, release: Release) -> Result<Value, PhaseError> {
         let (id, word) = (&release.id, &release.word);
+        if release.status == DeploymentStatus::Good && release.image.as_deref() != Some(&*self.image) {
+            // Somebody set another one between our two calls.
+            self.job.context.settle(intent, "failed", None, &json!({ "outcome": "another image" })).await?;
+            let runs = release.image.as_deref().unwrap_or("an image that Railway does not name");
+            let (image, service) = (&self.image, &self.service.name);
+            return Err(PhaseError::failed(format!(
+                "deployment {id} of {service} runs {runs}, not {image}: something else deploys this service at the \
+                 same time"
+            )));
+        }
         if release.status == DeploymentStatus::Good {
-            let told = json!({ "deployment_id": id, "deployment_url": release.url });
+            let told = json!({ "deployment_id": id, "deployment_url": release.url, "deployed_image": release.image });
             self.job.context.settle(intent, "live", None, &told).await?;
             return Ok(told);
         }

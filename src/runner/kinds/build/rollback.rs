@@ -1,6 +1,6 @@
 //! Going back: the image of the newest build of the environment that succeeded before another one.
 
-use super::{IMAGE, Job};
+use super::{DEPLOY, IMAGE, Job};
 use crate::runner::kind::PhaseError;
 use crate::runs::record::Level;
 use crate::runs::{Claimed, work};
@@ -17,7 +17,7 @@ pub async fn image(job: &Job<'_>, from: &str) -> Result<Value, PhaseError> {
     if !work::is_build_of(&mut c, from, env).await? {
         return Err(PhaseError::failed(format!("there is no build {from} of environment {env} to go back from")));
     }
-    let found = work::success_before(&mut c, from, IMAGE).await?;
+    let found = work::success_before(&mut c, from, [IMAGE, DEPLOY]).await?;
     drop(c);
     let Some((run_id, mut image)) = found else {
         let text = format!("no build of environment {env} succeeded before {from}: there is nothing to go back to");

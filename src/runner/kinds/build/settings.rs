@@ -79,7 +79,7 @@ impl Plan {
         build.one_of(&["github", "command"], !is_rollback);
         let github = build.inner("github").and_then(|github| workflow(github, &overrides));
         let command = build.inner("command").and_then(|mut command| {
-            let read = Named::read(&mut command);
+            let read = Named::of_config(&mut command);
             command.end();
             read
         });

@@ -15,9 +15,12 @@ use crate::runs::record::{Level, Resource, ResourceName};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// An artifact may be listed a moment after its run has ended.
 const LOOKS_FOR_RESULT: usize = 6;
+
+const LAST_LOOKS: Duration = Duration::from_millis(200);
 
 struct Following<'a> {
     job: &'a Job<'a>,
@@ -50,8 +53,7 @@ impl Following<'_> {
             let intent = context.intend(name, &desired).await?;
             let id = match intent.external_id.as_deref().and_then(|id| id.parse().ok()) {
                 Some(id) => id,
-                None if intent.is_new => self.dispatch(&intent).await?,
-                None => match self.found(&intent).await? {
+                None => match self.begun(&intent).await? {
                     Some(id) => id,
                     // It never arrived: from the beginning.
                     None => {
@@ -68,12 +70,44 @@ impl Following<'_> {
         }
     }
 
+    /// `None`: what was sent before surely made none.
+    async fn begun(&self, intent: &Resource) -> Result<Option<u64>, PhaseError> {
+        let begun = match intent.is_new {
+            true => self.dispatch(intent).await.map(Some),
+            false => self.found(intent).await,
+        };
+        match begun {
+            Err(Interrupted::Stopped(Stop::Cancelled)) => self.cancel_unseen(intent).await,
+            begun => Ok(begun?),
+        }
+    }
+
+    /// No attempt comes after a cancelled one, so what was dispatched and is not listed yet is looked for
+    /// as long as a phase that is told to stop may live.
+    async fn cancel_unseen<T>(&self, intent: &Resource) -> Result<T, PhaseError> {
+        let marker = self.marker(intent);
+        loop {
+            if let Ok(Found::Marked(run)) = self.look.find(&self.workflow, &self.sent(intent, &marker)).await {
+                let id = self.live(intent, run.id).await?;
+                self.cancel(intent, id).await?;
+            }
+            tokio::time::sleep(LAST_LOOKS).await;
+        }
+    }
+
+    /// The dispatch that may have arrived.
+    fn sent<'m>(&'m self, intent: &Resource, marker: &'m str) -> Dispatch<'m> {
+        let sent_at = intent.desired["sent_at"].as_str().and_then(|text| text.parse().ok());
+        let head_sha = self.job.context.run.git_sha.as_deref().filter(|sha| sha.len() == 40);
+        Dispatch { marker, sent_at: sent_at.unwrap_or_else(Timestamp::now), head_sha }
+    }
+
     /// Another one for each intent: a build that is queued again after a failure dispatches again.
     fn marker(&self, intent: &Resource) -> String {
         format!("{}-d{}", self.job.context.run.run_id, intent.resource_id)
     }
 
-    async fn dispatch(&self, intent: &Resource) -> Result<u64, PhaseError> {
+    async fn dispatch(&self, intent: &Resource) -> Result<u64, Interrupted> {
         let run = &self.job.context.run;
         let own = run.git_ref.clone().unwrap_or_default();
         let own = own.strip_prefix("refs/heads/").or(own.strip_prefix("refs/tags/")).unwrap_or(&own);
@@ -96,10 +130,11 @@ impl Following<'_> {
             }
         };
         match dispatched.run_id {
-            Some(id) => self.live(intent, id).await,
+            Some(id) => Ok(self.live(intent, id).await?),
             None => {
                 let found = self.found(intent).await?;
-                found.ok_or_else(|| PhaseError::transient(format!("{} made no run of its dispatch", self.workflow)))
+                let none = || PhaseError::transient(format!("{} made no run of its dispatch", self.workflow));
+                Ok(found.ok_or_else(none)?)
             }
         }
     }
@@ -113,32 +148,29 @@ impl Following<'_> {
     }
 
     /// The run that an earlier dispatch made; `None` when it surely made none.
-    async fn found(&self, intent: &Resource) -> Result<Option<u64>, PhaseError> {
-        let sent_at = intent.desired["sent_at"].as_str().and_then(|text| text.parse().ok());
-        let sent_at: Timestamp = sent_at.unwrap_or_else(Timestamp::now);
+    async fn found(&self, intent: &Resource) -> Result<Option<u64>, Interrupted> {
         let marker = self.marker(intent);
-        let head = self.job.context.run.git_sha.as_deref().filter(|sha| sha.len() == 40);
-        let dispatch = Dispatch { marker: &marker, sent_at, head_sha: head };
+        let dispatch = self.sent(intent, &marker);
         let mut looks = self.job.settings.looks();
         loop {
-            let listed_by_now = Timestamp::now().duration_since(sent_at) > LISTED_WITHIN;
+            let listed_by_now = Timestamp::now().duration_since(dispatch.sent_at) > LISTED_WITHIN;
             match self.look.find(&self.workflow, &dispatch).await {
-                Ok(Found::Marked(run)) => return self.live(intent, run.id).await.map(Some),
+                Ok(Found::Marked(run)) => return Ok(Some(self.live(intent, run.id).await?)),
                 Ok(Found::Likely(run)) if listed_by_now => {
                     let said =
                         format!("{} does not show its input run_id in run-name: taking run {}", self.workflow, run.id);
                     self.job.context.note(Level::Warn, &said, json!({ "workflow_run": run.id })).await?;
-                    return self.live(intent, run.id).await.map(Some);
+                    return Ok(Some(self.live(intent, run.id).await?));
                 }
-                Ok(Found::Ambiguous(ids)) => {
+                Ok(Found::Ambiguous(ids)) if listed_by_now => {
                     let text = format!(
                         "{} has runs {ids:?} that may be this one's: give it `run-name: build ${{{{ inputs.run_id }}}}`",
                         self.workflow
                     );
-                    return Err(PhaseError::Failed(text));
+                    return Err(PhaseError::Failed(text).into());
                 }
                 Ok(Found::Nothing) if listed_by_now => return Ok(None),
-                Ok(Found::Nothing | Found::Likely(_)) => looks.pause(self.job.context).await.map_err(|_| stopped())?,
+                Ok(Found::Nothing | Found::Likely(_) | Found::Ambiguous(_)) => looks.pause(self.job.context).await?,
                 Err(error) => looks.after(self.job.context, error).await?,
             }
         }

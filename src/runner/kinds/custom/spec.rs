@@ -81,7 +81,7 @@ fn uses(shape: &mut Shape<'_>) -> Option<Uses> {
     let mut with = Shape::of(given.unwrap_or(&empty), shape.path("with"), shape.faults);
     let read = match word?.as_str() {
         "http" => Request::read(&mut with, false, Method::GET).map(Uses::Http),
-        "command" => Named::read(&mut with).map(Uses::Command),
+        "command" => Named::of_run(&mut with).map(Uses::Command),
         "sql" => statements(&mut with).map(Uses::Sql),
         "run" => child(&mut with).map(Uses::Run),
         _ => {
@@ -102,13 +102,43 @@ fn statements(with: &mut Shape<'_>) -> Option<Vec<String>> {
         with.fault("statements", "must be a list of statements, none of them empty");
     }
     let ends = |statement: &&String| {
-        let word: String = statement.trim_start().chars().take_while(char::is_ascii_alphabetic).collect();
+        let word: String = begun(statement).chars().take_while(char::is_ascii_alphabetic).collect();
         TRANSACTIONS_OWN.contains(&word.to_ascii_lowercase().as_str())
     };
     if let Some(statement) = statements.iter().find(ends) {
         with.fault("statements", &format!("has {statement:?}: all of them are one transaction already"));
     }
     Some(statements)
+}
+
+/// The statement from its first word on: comments, and empty statements before it, hide nothing.
+fn begun(statement: &str) -> &str {
+    let mut rest = statement;
+    loop {
+        rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == ';');
+        rest = match (rest.strip_prefix("--"), rest.strip_prefix("/*")) {
+            (Some(line), _) => line.split_once(['\n', '\r']).map_or("", |(_, rest)| rest),
+            (_, Some(inner)) => behind_comment(inner),
+            _ => return rest,
+        };
+    }
+}
+
+/// PostgreSQL's comments may hold others.
+fn behind_comment(mut rest: &str) -> &str {
+    let mut depth = 1;
+    while depth > 0 {
+        let Some(at) = rest.find(['/', '*']) else { return "" };
+        let mark = &rest[at..];
+        let (change, length) = match mark {
+            _ if mark.starts_with("/*") => (1, 2),
+            _ if mark.starts_with("*/") => (-1, 2),
+            _ => (0, 1),
+        };
+        depth += change;
+        rest = &mark[length..];
+    }
+    rest
 }
 
 fn child(with: &mut Shape<'_>) -> Option<NewChild> {
@@ -149,6 +179,31 @@ mod tests {
         let late = json!([get("a", Value::Null), get("d", Value::Null), get("b", json!("a"))]);
         assert!(told(late).starts_with("phases[2].parallel_with must name the phase right before"));
         assert!(told(json!([get("a", json!("a"))])).contains("phases[0].parallel_with"));
+    }
+
+    #[test]
+    fn no_comment_hides_a_statement_that_ends_the_transaction() {
+        let of = |statement: &str| json!([{ "name": "s", "uses": "sql", "with": { "statements": [statement] } }]);
+        for hidden in ["-- x\ncommit", "/* a /* b */ */ Rollback", "; ;\tabort", "/**/--\n/*-*/;end", "--x\rcommit"] {
+            assert!(told(of(hidden)).contains("one transaction already"), "{hidden:?}");
+        }
+        for fine in ["/* commit */ select 1", "-- commit\nselect 1", "select 1 -- ; commit", "/* open", "--"] {
+            assert!(read(&json!({ "phases": of(fine) })).is_ok(), "{fine:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_chooses_neither_a_folder_nor_a_variable_that_changes_what_a_program_does() {
+        let of = |with: Value| json!([{ "name": "c", "uses": "command", "with": with }]);
+        for name in
+            ["BASH_ENV", "LD_PRELOAD", "PATH", "NODE_OPTIONS", "input_x", "OPS_RESULT", "", "INPUT_A=B", "INPUT_\0"]
+        {
+            let fault = told(of(json!({ "program": "p", "env": { (name): "x" } })));
+            assert!(fault.ends_with("a run's variables begin with INPUT_"), "{fault}");
+        }
+        let fault = told(of(json!({ "program": "p", "folder": "/" })));
+        assert!(fault.contains("with.folder is not known; program, arguments, env may be given"), "{fault}");
+        assert!(read(&json!({ "phases": of(json!({ "program": "p", "env": { "INPUT_A1": "x" } })) })).is_ok());
     }
 
     #[test]

@@ -8,8 +8,17 @@ use crate::runs::control::{self, Actor};
 use crate::runs::record::Level;
 use crate::runs::{NewRun, look, queue};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
-pub async fn perform(context: &Context, child: &NewChild, mut looks: Looks) -> Result<Value, PhaseError> {
+/// A larger one stays with its run: what a phase leaves behind is a small document, too.
+const LARGEST_OUTPUT: usize = 256 << 10;
+
+pub async fn perform(
+    context: &Context,
+    child: &NewChild,
+    mut looks: Looks,
+    most: Duration,
+) -> Result<Value, PhaseError> {
     let parent = &context.run;
     let new = NewRun {
         input: child.input.clone(),
@@ -30,18 +39,29 @@ pub async fn perform(context: &Context, child: &NewChild, mut looks: Looks) -> R
         let kind = &child.kind;
         context.note(Level::Info, &format!("Queued {kind} {id}"), json!({ "run_id": id })).await?;
     }
+    let mut began = Instant::now();
     loop {
         let mut c = context.pool().acquire().await?;
         let run = look::get(&mut c, &id).await?;
         drop(c);
         let run = run.ok_or_else(|| PhaseError::failed(format!("the run {id} is gone")))?;
         match run.status.as_str() {
-            "success" => return Ok(json!({ "run_id": id, "status": run.status, "output": run.output })),
+            "success" => {
+                let fits = |output: &Value| output.to_string().len() <= LARGEST_OUTPUT;
+                let output = run.output.filter(fits);
+                return Ok(json!({ "run_id": id, "status": run.status, "output": output }));
+            }
             "failed" | "cancelled" => {
                 let why = run.error.unwrap_or_else(|| run.status.clone());
                 return Err(PhaseError::failed(format!("{} {id} is {}: {why}", child.kind, run.status)));
             }
-            _ => {}
+            // What is under way ends; one that nobody begins would keep this slot for ever.
+            "queued" if began.elapsed() >= most => {
+                let (kind, seconds) = (&child.kind, most.as_secs_f64());
+                return Err(PhaseError::Transient(format!("nobody has begun {kind} {id} in {seconds} s")));
+            }
+            "queued" => {}
+            _ => began = Instant::now(),
         }
         match looks.pause(context).await {
             Ok(()) => {}
