@@ -131,8 +131,8 @@ async fn a_build_is_queued_by_the_documented_arguments_once_for_its_key() {
     assert!(id.starts_with("run-") && first.out.lines().count() == 1, "{}", first.out);
     let again = world.env.run(&with(&["--key", "push 17"])).await.expect_code(0).expect_text("queued before");
     assert_eq!(again.out.trim(), id);
-    let row = world.ask("select array_agg(row(kind, env_id, git_sha, metadata)) from ops.runs").await;
-    assert!(row.contains("build,shop-dev,abc123") && row.contains("ci"), "{row}");
+    let row = world.ask("select array_agg(row(kind, env_id, git_sha, concurrency_key, metadata)) from ops.runs").await;
+    assert!(row.contains("build,shop-dev,abc123,build:shop-dev") && row.contains("ci"), "{row}");
     let json = world.env.run(&with(&["--json"])).await.expect_code(0).out;
     assert_eq!(serde_json::from_str::<Value>(&json).expect("JSON")["is_new"], true);
 }
@@ -153,6 +153,10 @@ async fn a_run_of_a_kind_is_queued_when_somebody_knows_the_kind() {
         .expect_text("--force");
     world.env.run(&["runs", "queue", "--kind", "mial", "--force"]).await.expect_code(0);
     assert_eq!(world.ask("select count(*) from ops.runs").await, "2");
+    let there = ["runs", "queue", "--kind", "custom", "--project", "shop", "--env", "dev"];
+    world.env.run(&there).await.expect_code(0);
+    let place = "select project_id || ' ' || env_id from ops.runs where kind = 'custom'";
+    assert_eq!(world.ask(place).await, "shop shop-dev");
 }
 
 #[tokio::test]
@@ -161,7 +165,16 @@ async fn what_does_not_fit_is_named_and_not_queued() {
     for (arguments, said) in [
         (&["runs", "queue"][..], "--project"),
         (&["runs", "queue", "--project", "shop"], "--env"),
-        (&["runs", "queue", "--kind", "mail", "--project", "shop"], "--project"),
+        (&["runs", "queue", "--project", "shop", "--env", "dev"], "--sha"),
+        (&["runs", "queue", "--kind", "mail", "--project", "shop"], "--env"),
+        (&["runs", "queue", "--kind", "mail", "--env", "dev"], "--project"),
+        (&["runs", "queue", "--kind", "mail", "--sha", "abc123"], "--sha"),
+        (
+            &["runs", "queue", "--kind", "mail", "--project", "shop", "--env", "prod"],
+            "Environment prod not found for project shop",
+        ),
+        (&["runs", "queue", "--kind", "backup", "--force"], "ops.create_backup"),
+        (&["runs", "queue", "--kind", "restore", "--force"], "ops.restore_backup"),
         (&["runs", "queue", "--kind", "mail", "--input", "{"], "--input is no JSON"),
         (&["runs", "queue", "--kind", "mail", "--input", "[]"], "input must be an object"),
         (&["runs", "queue", "--kind", "mail", "--priority", "10"], "priority must be"),

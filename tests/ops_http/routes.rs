@@ -17,7 +17,13 @@ async fn a_build_is_queued_as_the_documented_function_does_it() {
     assert_eq!((&queued["status"], &queued["is_new"]), (&json!("queued"), &json!(true)));
     let run = world.get(&place).await.expect(200);
     assert_eq!(run["run_id"], queued["run_id"]);
-    for (field, value) in [("kind", "build"), ("project_id", "shop"), ("env_id", "shop-dev"), ("git_sha", "abc123")] {
+    for (field, value) in [
+        ("kind", "build"),
+        ("project_id", "shop"),
+        ("env_id", "shop-dev"),
+        ("git_sha", "abc123"),
+        ("concurrency_key", "build:shop-dev"),
+    ] {
         assert_eq!(run[field], value, "{run}");
     }
     assert_eq!(run["metadata"], json!({"by": "ci"}));
@@ -37,6 +43,17 @@ async fn a_run_of_a_kind_has_everything_that_was_asked_for() {
         assert_eq!(run[field], wanted[field], "{field}");
     }
     assert_eq!(run["run_at"], "2031-01-31T10:00:00Z");
+    assert_eq!((&run["project_id"], &run["env_id"]), (&Value::Null, &Value::Null), "nowhere unless it is said");
+}
+
+#[tokio::test]
+async fn a_run_of_a_kind_works_in_the_environment_that_is_named() {
+    let world = World::start().await;
+    let wanted = json!({"kind": "mail", "project_id": "shop", "env": "prod"});
+    let queued = world.post("/ops/runs", wanted).await.expect(201);
+    let run = world.get(&format!("/ops/runs/{}", queued["run_id"].as_str().expect("an id"))).await.expect(200);
+    assert_eq!((&run["project_id"], &run["env_id"]), (&json!("shop"), &json!("shop-prod")));
+    assert_eq!(run["concurrency_key"], Value::Null);
 }
 
 #[tokio::test]
@@ -52,7 +69,7 @@ async fn the_same_key_queues_once_and_for_something_else_is_refused() {
     let mut other = build();
     other["git_sha"] = json!("def456");
     let detail = ask(other).await.expect_problem(409, "conflict");
-    assert!(detail.contains(first["run_id"].as_str().expect("an id")), "{detail}");
+    assert!(detail.contains("push é 17"), "{detail}");
     assert_eq!(world.db.ask("select count(*) from ops.runs").await, "1");
 }
 

@@ -11,19 +11,19 @@ use serde_json::{Map, Value};
 #[derive(Args)]
 pub struct Queue {
     /// A build of this project
-    #[arg(long, required_unless_present = "kind", requires_all = ["env", "sha", "git_ref"])]
+    #[arg(long, required_unless_present = "kind", requires = "env")]
     project: Option<String>,
     /// in its environment of this type: dev, staging or prod
     #[arg(long, requires = "project")]
     env: Option<String>,
     /// from this commit
-    #[arg(long, requires = "project")]
+    #[arg(long, required_unless_present = "kind")]
     sha: Option<String>,
     /// of this branch or tag
-    #[arg(long = "ref", value_name = "REF", requires = "project")]
+    #[arg(long = "ref", value_name = "REF", required_unless_present = "kind")]
     git_ref: Option<String>,
-    /// Or a run of this kind
-    #[arg(long, conflicts_with = "project")]
+    /// Or a run of this kind, for a project's environment or for none
+    #[arg(long, conflicts_with_all = ["sha", "git_ref"])]
     kind: Option<String>,
     /// with this JSON object as its input
     #[arg(long, value_name = "JSON", requires = "kind")]
@@ -75,7 +75,7 @@ impl Queue {
                     eprintln!("  they know: {}; --force queues it all the same", known.join(", "));
                     return Err(USAGE);
                 }
-                queue::enqueue(&mut c, &request.new_run(self.key)).await
+                queue::enqueue_kind(&mut c, request, self.key).await
             }
         };
         let queued = queued.map_err(failed)?;
