@@ -38,7 +38,7 @@ pub async fn perform(context: &Context, child: &NewChild, mut looks: Looks) -> R
         match run.status.as_str() {
             "success" => return Ok(json!({ "run_id": id, "status": run.status, "output": run.output })),
             "failed" | "cancelled" => {
-                let why = run.error.unwrap_or_else(|| run.status.clone());
+                let why = run.error.as_ref().unwrap_or(&run.status);
                 return Err(PhaseError::failed(format!("{} {id} is {}: {why}", child.kind, run.status)));
             }
             _ => {}
