@@ -257,6 +257,70 @@ async fn cancel_and_retry_say_what_became_of_the_run() {
     assert!(actor.contains('@'), "{actor}");
 }
 
+#[tokio::test]
+async fn a_kind_is_paused_and_resumed_and_a_misspelt_one_is_not() {
+    let world = World::start().await;
+    world.env.run(&["runs", "queue", "--kind", "mail"]).await.expect_code(0);
+    world.env.run(&["kinds", "pause", "mial"]).await.expect_code(64).expect_text("mail, restore");
+    let pause = ["kinds", "pause", "mail", "--reason", "too many"];
+    assert_eq!(world.env.run(&pause).await.expect_code(0).out, "paused:mail\n");
+    world.env.run(&pause).await.expect_code(0).expect_text("it was before");
+    assert_eq!(world.ask("select kind || ': ' || reason from ops.paused_kinds").await, "mail: too many");
+    let listed = world.env.run(&["kinds", "list"]).await.expect_code(0).out;
+    let line: Vec<_> = listed.lines().nth(1).expect("a kind").split_whitespace().collect();
+    assert!(line[..4] == ["mail", "1", "0", "0"] && line.ends_with(&["paused"]), "{listed}");
+    assert_eq!(world.env.run(&["kinds", "resume", "mail"]).await.expect_code(0).out, "resumed:mail\n");
+    world.env.run(&["kinds", "resume", "mail"]).await.expect_code(0).expect_text("it was not paused");
+    let json = world.env.run(&["kinds", "list", "--json"]).await.expect_code(0).out;
+    let kinds: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((&kinds[0]["kind"], &kinds[0]["paused"]), (&"mail".into(), &false.into()));
+    assert_eq!(world.ask("select count(*) from ops.audit_log where actor like '%@%'").await, "2");
+}
+
+#[tokio::test]
+async fn what_touches_production_is_decided_by_a_second_person() {
+    let world = World::start().await;
+    world.execute("insert into ops.environments (env_id, project_id, env_type) values ('live', 'shop', 'prod')").await;
+    let backup = world.ask("select backup_id from ops.create_backup('shop', 'dev', 'daily')").await;
+    let backups = world.env.run(&["backups", "list", "--env-id", "shop-dev"]).await.expect_code(0).out;
+    assert!(backups.lines().count() == 2 && backups.contains(&backup) && backups.contains("daily"), "{backups}");
+    assert_eq!(world.env.run(&["backups", "list", "--env-id", "live"]).await.expect_code(0).out.lines().count(), 1);
+    let asked = async || {
+        let restore =
+            world.ask(&format!("select restore_id from ops.restore_backup('{backup}', 'live', 'olga')")).await;
+        let id = world.ask(&format!("select approval_id from ops.approvals where resource_id = '{restore}'")).await;
+        (restore, id)
+    };
+    let (restore, id) = asked().await;
+    let listed = world.env.run(&["approvals", "list"]).await.expect_code(0).out;
+    for text in [&id, &restore, "olga", "pending"] {
+        assert!(listed.contains(text), "{text}: {listed}");
+    }
+    world.env.run(&["approvals", "approve", &id]).await.expect_code(64).expect_text("--by");
+    let own = world.env.run(&["approvals", "approve", &id, "--by", "Olga"]).await;
+    own.expect_code(1).expect_text("a second person must give it");
+    world.env.run(&["approvals", "deny", "appr-0", "--by", "adam"]).await.expect_code(1).expect_text("does not exist");
+    let queued = "select count(*) from ops.runs where kind = 'restore'";
+    assert_eq!(world.ask(queued).await, "0");
+    let given = world.env.run(&["approvals", "approve", &id, "--by", "adam"]).await.expect_code(0);
+    assert_eq!((given.out, world.ask(queued).await.as_str()), (format!("approved:{id}\n"), "1"));
+    let (restore, id) = asked().await;
+    let denied = world.env.run(&["approvals", "deny", &id, "--by", "adam", "--reason", "not today"]).await;
+    assert_eq!(denied.expect_code(0).out, format!("denied:{id}\n"));
+    let status = format!("select status from ops.restores where restore_id = '{restore}'");
+    assert_eq!(world.ask(&status).await, "cancelled");
+    let (_, id) = asked().await;
+    world.execute(&format!("update ops.approvals set expires_at = now() where approval_id = '{id}'")).await;
+    let late = world.env.run(&["approvals", "approve", &id, "--by", "adam"]).await.expect_code(1);
+    assert_eq!(late.out, format!("expired:{id}\n"));
+    assert_eq!(world.env.run(&["approvals", "list"]).await.expect_code(0).out.lines().count(), 1, "nothing waits");
+    let all = world.env.run(&["approvals", "list", "--all", "--json"]).await.expect_code(0).out;
+    let all: Value = serde_json::from_str(&all).expect("JSON");
+    let statuses: Vec<_> = all.as_array().expect("a list").iter().map(|a| a["status"].clone()).collect();
+    assert_eq!(statuses, ["expired", "denied", "approved"]);
+    assert_eq!(all[1]["reason"], "not today");
+}
+
 async fn until_printed(world: &World, waiting: &mut Running, what: &str, sql: &str) {
     let deadline = Instant::now() + binary::DEADLINE;
     while world.ask(sql).await != "true" {

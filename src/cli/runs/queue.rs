@@ -3,9 +3,8 @@
 use super::failed;
 use crate::cli::{DONE, USAGE, ops};
 use clap::Args;
-use ops_controller::runner::kinds;
 use ops_controller::runs::request::{FieldError, RunRequest};
-use ops_controller::runs::{names, queue, runners};
+use ops_controller::runs::{names, queue};
 use serde_json::{Map, Value};
 
 #[derive(Args)]
@@ -63,17 +62,8 @@ impl Queue {
         let queued = match request {
             RunRequest::Build(build) => queue::enqueue_build(&mut c, &build, self.key.as_deref()).await,
             RunRequest::Kind(request) => {
-                let mut known = runners::kinds(&mut c).await.map_err(failed)?;
-                known.extend(kinds::NAMES.map(str::to_owned));
-                known.sort();
-                known.dedup();
-                if !self.force && !known.contains(&request.kind) {
-                    eprintln!(
-                        "error: neither this program nor a runner of the last day knows the kind {}",
-                        request.kind
-                    );
-                    eprintln!("  they know: {}; --force queues it all the same", known.join(", "));
-                    return Err(USAGE);
+                if !self.force {
+                    ops::must_be_known(&mut c, &request.kind, "; --force queues it all the same").await?;
                 }
                 queue::enqueue_kind(&mut c, request, self.key).await
             }
