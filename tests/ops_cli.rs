@@ -2,15 +2,16 @@
 
 #[path = "support/binary.rs"]
 mod binary;
+#[path = "support/postgres.rs"]
+mod postgres;
 
 use binary::{Environment, Running};
 use ops_controller::runs::schema::Address;
 use ops_controller::runs::tokens;
-use ops_controller::sandbox::postgres::{Cluster, ClusterOptions};
+use ops_controller::sandbox::postgres::Cluster;
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use sqlx::{AssertSqlSafe, Executor, Row};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const PLACES: &str = "
@@ -22,27 +23,6 @@ const PLACES: &str = "
 const BUILD: [&str; 10] =
     ["runs", "queue", "--project", "shop", "--env", "dev", "--sha", "abc123", "--ref", "refs/heads/main"];
 
-static SHARED: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-static SERVER: Mutex<Option<Arc<Cluster>>> = Mutex::new(None);
-
-/// A static is never dropped, and its folder would stay.
-extern "C" fn stop_server() {
-    drop(SERVER.lock().map(|mut server| server.take()));
-}
-
-async fn server() -> Arc<Cluster> {
-    let _alone = SHARED.lock().await;
-    if let Some(server) = SERVER.lock().expect("no test panics here").clone() {
-        return server;
-    }
-    let options = ClusterOptions { database: "empty".to_owned(), ..ClusterOptions::default() };
-    let made = Arc::new(Cluster::create(options).await.expect("a PostgreSQL"));
-    *SERVER.lock().expect("no test panics here") = Some(made.clone());
-    // SAFETY: the handler is a plain function that touches only this static.
-    assert_eq!(unsafe { libc::atexit(stop_server) }, 0);
-    made
-}
-
 /// A database of one test, and an environment that names it and nothing else.
 struct World {
     env: Environment,
@@ -52,21 +32,19 @@ struct World {
 
 impl World {
     async fn empty() -> World {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let server = server().await;
-        let name = format!("test_{}", COUNT.fetch_add(1, Ordering::SeqCst));
-        let mut c = server.connect_options().database("postgres").connect().await.expect("a connection");
-        c.execute(AssertSqlSafe(format!("create database {name}"))).await.expect("a database");
-        let url = server.url().replace("/empty", &format!("/{name}"));
-        let env = Environment::new([("OPS_DATABASE_URL".to_owned(), url.clone())]);
-        World { env, address: Address::from_url(&url, "test").expect("an address"), _server: server }
+        World::like("template0").await
     }
 
     async fn start() -> World {
-        let world = World::empty().await;
-        world.address.migrate().await.expect("migrated");
-        world.execute(PLACES).await;
-        world
+        World::like(postgres::MIGRATED).await
+    }
+
+    async fn like(template: &str) -> World {
+        let server = postgres::server(PLACES).await;
+        let name = postgres::database(&server, template).await;
+        let url = postgres::url(&server, &name);
+        let env = Environment::new([("OPS_DATABASE_URL".to_owned(), url.clone())]);
+        World { env, address: Address::from_url(&url, "test").expect("an address"), _server: server }
     }
 
     async fn execute(&self, sql: &str) {
