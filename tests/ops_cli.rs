@@ -2,15 +2,16 @@
 
 #[path = "support/binary.rs"]
 mod binary;
+#[path = "support/postgres.rs"]
+mod postgres;
 
 use binary::{Environment, Running};
 use ops_controller::runs::schema::Address;
 use ops_controller::runs::tokens;
-use ops_controller::sandbox::postgres::{Cluster, ClusterOptions};
+use ops_controller::sandbox::postgres::Cluster;
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use sqlx::{AssertSqlSafe, Executor, Row};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const PLACES: &str = "
@@ -22,27 +23,6 @@ const PLACES: &str = "
 const BUILD: [&str; 10] =
     ["runs", "queue", "--project", "shop", "--env", "dev", "--sha", "abc123", "--ref", "refs/heads/main"];
 
-static SHARED: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-static SERVER: Mutex<Option<Arc<Cluster>>> = Mutex::new(None);
-
-/// A static is never dropped, and its folder would stay.
-extern "C" fn stop_server() {
-    drop(SERVER.lock().map(|mut server| server.take()));
-}
-
-async fn server() -> Arc<Cluster> {
-    let _alone = SHARED.lock().await;
-    if let Some(server) = SERVER.lock().expect("no test panics here").clone() {
-        return server;
-    }
-    let options = ClusterOptions { database: "empty".to_owned(), ..ClusterOptions::default() };
-    let made = Arc::new(Cluster::create(options).await.expect("a PostgreSQL"));
-    *SERVER.lock().expect("no test panics here") = Some(made.clone());
-    // SAFETY: the handler is a plain function that touches only this static.
-    assert_eq!(unsafe { libc::atexit(stop_server) }, 0);
-    made
-}
-
 /// A database of one test, and an environment that names it and nothing else.
 struct World {
     env: Environment,
@@ -52,21 +32,19 @@ struct World {
 
 impl World {
     async fn empty() -> World {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let server = server().await;
-        let name = format!("test_{}", COUNT.fetch_add(1, Ordering::SeqCst));
-        let mut c = server.connect_options().database("postgres").connect().await.expect("a connection");
-        c.execute(AssertSqlSafe(format!("create database {name}"))).await.expect("a database");
-        let url = server.url().replace("/empty", &format!("/{name}"));
-        let env = Environment::new([("OPS_DATABASE_URL".to_owned(), url.clone())]);
-        World { env, address: Address::from_url(&url, "test").expect("an address"), _server: server }
+        World::like("template0").await
     }
 
     async fn start() -> World {
-        let world = World::empty().await;
-        world.address.migrate().await.expect("migrated");
-        world.execute(PLACES).await;
-        world
+        World::like(postgres::MIGRATED).await
+    }
+
+    async fn like(template: &str) -> World {
+        let server = postgres::server(PLACES).await;
+        let name = postgres::database(&server, template).await;
+        let url = postgres::url(&server, &name);
+        let env = Environment::new([("OPS_DATABASE_URL".to_owned(), url.clone())]);
+        World { env, address: Address::from_url(&url, "test").expect("an address"), _server: server }
     }
 
     async fn execute(&self, sql: &str) {
@@ -131,8 +109,8 @@ async fn a_build_is_queued_by_the_documented_arguments_once_for_its_key() {
     assert!(id.starts_with("run-") && first.out.lines().count() == 1, "{}", first.out);
     let again = world.env.run(&with(&["--key", "push 17"])).await.expect_code(0).expect_text("queued before");
     assert_eq!(again.out.trim(), id);
-    let row = world.ask("select array_agg(row(kind, env_id, git_sha, metadata)) from ops.runs").await;
-    assert!(row.contains("build,shop-dev,abc123") && row.contains("ci"), "{row}");
+    let row = world.ask("select array_agg(row(kind, env_id, git_sha, concurrency_key, metadata)) from ops.runs").await;
+    assert!(row.contains("build,shop-dev,abc123,build:shop-dev") && row.contains("ci"), "{row}");
     let json = world.env.run(&with(&["--json"])).await.expect_code(0).out;
     assert_eq!(serde_json::from_str::<Value>(&json).expect("JSON")["is_new"], true);
 }
@@ -153,6 +131,10 @@ async fn a_run_of_a_kind_is_queued_when_somebody_knows_the_kind() {
         .expect_text("--force");
     world.env.run(&["runs", "queue", "--kind", "mial", "--force"]).await.expect_code(0);
     assert_eq!(world.ask("select count(*) from ops.runs").await, "2");
+    let there = ["runs", "queue", "--kind", "custom", "--project", "shop", "--env", "dev"];
+    world.env.run(&there).await.expect_code(0);
+    let place = "select project_id || ' ' || env_id from ops.runs where kind = 'custom'";
+    assert_eq!(world.ask(place).await, "shop shop-dev");
 }
 
 #[tokio::test]
@@ -161,7 +143,16 @@ async fn what_does_not_fit_is_named_and_not_queued() {
     for (arguments, said) in [
         (&["runs", "queue"][..], "--project"),
         (&["runs", "queue", "--project", "shop"], "--env"),
-        (&["runs", "queue", "--kind", "mail", "--project", "shop"], "--project"),
+        (&["runs", "queue", "--project", "shop", "--env", "dev"], "--sha"),
+        (&["runs", "queue", "--kind", "mail", "--project", "shop"], "--env"),
+        (&["runs", "queue", "--kind", "mail", "--env", "dev"], "--project"),
+        (&["runs", "queue", "--kind", "mail", "--sha", "abc123"], "--sha"),
+        (
+            &["runs", "queue", "--kind", "mail", "--project", "shop", "--env", "prod"],
+            "Environment prod not found for project shop",
+        ),
+        (&["runs", "queue", "--kind", "backup", "--force"], "ops.create_backup"),
+        (&["runs", "queue", "--kind", "restore", "--force"], "ops.restore_backup"),
         (&["runs", "queue", "--kind", "mail", "--input", "{"], "--input is no JSON"),
         (&["runs", "queue", "--kind", "mail", "--input", "[]"], "input must be an object"),
         (&["runs", "queue", "--kind", "mail", "--priority", "10"], "priority must be"),
@@ -242,6 +233,70 @@ async fn cancel_and_retry_say_what_became_of_the_run() {
     world.env.run(&["runs", "cancel", "run-0"]).await.expect_code(1).expect_text("Run run-0 does not exist");
     let actor = world.ask("select min(actor) from ops.audit_log").await;
     assert!(actor.contains('@'), "{actor}");
+}
+
+#[tokio::test]
+async fn a_kind_is_paused_and_resumed_and_a_misspelt_one_is_not() {
+    let world = World::start().await;
+    world.env.run(&["runs", "queue", "--kind", "mail"]).await.expect_code(0);
+    world.env.run(&["kinds", "pause", "mial"]).await.expect_code(64).expect_text("mail, restore");
+    let pause = ["kinds", "pause", "mail", "--reason", "too many"];
+    assert_eq!(world.env.run(&pause).await.expect_code(0).out, "paused:mail\n");
+    world.env.run(&pause).await.expect_code(0).expect_text("it was before");
+    assert_eq!(world.ask("select kind || ': ' || reason from ops.paused_kinds").await, "mail: too many");
+    let listed = world.env.run(&["kinds", "list"]).await.expect_code(0).out;
+    let line: Vec<_> = listed.lines().nth(1).expect("a kind").split_whitespace().collect();
+    assert!(line[..4] == ["mail", "1", "0", "0"] && line.ends_with(&["paused"]), "{listed}");
+    assert_eq!(world.env.run(&["kinds", "resume", "mail"]).await.expect_code(0).out, "resumed:mail\n");
+    world.env.run(&["kinds", "resume", "mail"]).await.expect_code(0).expect_text("it was not paused");
+    let json = world.env.run(&["kinds", "list", "--json"]).await.expect_code(0).out;
+    let kinds: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((&kinds[0]["kind"], &kinds[0]["paused"]), (&"mail".into(), &false.into()));
+    assert_eq!(world.ask("select count(*) from ops.audit_log where actor like '%@%'").await, "2");
+}
+
+#[tokio::test]
+async fn what_touches_production_is_decided_by_a_second_person() {
+    let world = World::start().await;
+    world.execute("insert into ops.environments (env_id, project_id, env_type) values ('live', 'shop', 'prod')").await;
+    let backup = world.ask("select backup_id from ops.create_backup('shop', 'dev', 'daily')").await;
+    let backups = world.env.run(&["backups", "list", "--env-id", "shop-dev"]).await.expect_code(0).out;
+    assert!(backups.lines().count() == 2 && backups.contains(&backup) && backups.contains("daily"), "{backups}");
+    assert_eq!(world.env.run(&["backups", "list", "--env-id", "live"]).await.expect_code(0).out.lines().count(), 1);
+    let asked = async || {
+        let restore =
+            world.ask(&format!("select restore_id from ops.restore_backup('{backup}', 'live', 'olga')")).await;
+        let id = world.ask(&format!("select approval_id from ops.approvals where resource_id = '{restore}'")).await;
+        (restore, id)
+    };
+    let (restore, id) = asked().await;
+    let listed = world.env.run(&["approvals", "list"]).await.expect_code(0).out;
+    for text in [&id, &restore, "olga", "pending"] {
+        assert!(listed.contains(text), "{text}: {listed}");
+    }
+    world.env.run(&["approvals", "approve", &id]).await.expect_code(64).expect_text("--by");
+    let own = world.env.run(&["approvals", "approve", &id, "--by", "Olga"]).await;
+    own.expect_code(1).expect_text("a second person must give it");
+    world.env.run(&["approvals", "deny", "appr-0", "--by", "adam"]).await.expect_code(1).expect_text("does not exist");
+    let queued = "select count(*) from ops.runs where kind = 'restore'";
+    assert_eq!(world.ask(queued).await, "0");
+    let given = world.env.run(&["approvals", "approve", &id, "--by", "adam"]).await.expect_code(0);
+    assert_eq!((given.out, world.ask(queued).await.as_str()), (format!("approved:{id}\n"), "1"));
+    let (restore, id) = asked().await;
+    let denied = world.env.run(&["approvals", "deny", &id, "--by", "adam", "--reason", "not today"]).await;
+    assert_eq!(denied.expect_code(0).out, format!("denied:{id}\n"));
+    let status = format!("select status from ops.restores where restore_id = '{restore}'");
+    assert_eq!(world.ask(&status).await, "cancelled");
+    let (_, id) = asked().await;
+    world.execute(&format!("update ops.approvals set expires_at = now() where approval_id = '{id}'")).await;
+    let late = world.env.run(&["approvals", "approve", &id, "--by", "adam"]).await.expect_code(1);
+    assert_eq!(late.out, format!("expired:{id}\n"));
+    assert_eq!(world.env.run(&["approvals", "list"]).await.expect_code(0).out.lines().count(), 1, "nothing waits");
+    let all = world.env.run(&["approvals", "list", "--all", "--json"]).await.expect_code(0).out;
+    let all: Value = serde_json::from_str(&all).expect("JSON");
+    let statuses: Vec<_> = all.as_array().expect("a list").iter().map(|a| a["status"].clone()).collect();
+    assert_eq!(statuses, ["expired", "denied", "approved"]);
+    assert_eq!(all[1]["reason"], "not today");
 }
 
 async fn until_printed(world: &World, waiting: &mut Running, what: &str, sql: &str) {

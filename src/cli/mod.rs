@@ -1,7 +1,9 @@
 //! The commands, their arguments and help texts; each is one function in a file of its own kind.
 
+mod approvals;
 mod change;
 mod daemon;
+mod kinds;
 mod local;
 mod look;
 mod ops;
@@ -80,6 +82,21 @@ pub enum Command {
         #[command(subcommand)]
         command: runs::RunsCommand,
     },
+    /// Show how much waits of each kind of run; pause and resume a kind
+    Kinds {
+        #[command(subcommand)]
+        command: kinds::KindsCommand,
+    },
+    /// Show what waits for a second person, approve and deny it
+    Approvals {
+        #[command(subcommand)]
+        command: approvals::ApprovalsCommand,
+    },
+    /// Show what there is to restore
+    Backups {
+        #[command(subcommand)]
+        command: approvals::BackupsCommand,
+    },
     /// Make, list and revoke tokens of the HTTP interface to durable runs
     Token {
         #[command(subcommand)]
@@ -119,6 +136,9 @@ pub async fn dispatch(command: Command) -> u8 {
         Command::Runner => runner::run().await,
         Command::Migrate => change::migrate().await,
         Command::Runs { command } => runs::run(command).await,
+        Command::Kinds { command } => kinds::run(command).await,
+        Command::Approvals { command } => approvals::run(command).await,
+        Command::Backups { command } => approvals::run_backups(command).await,
         Command::Token { command } => token::run(command).await,
         Command::Healthcheck => look::healthcheck().await,
         Command::Sandbox { breaks, until_healthy, clouds } => sandbox::run(breaks, until_healthy, clouds).await,

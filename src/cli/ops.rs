@@ -2,9 +2,10 @@
 
 use super::{CONFIGURATION, ERROR, USAGE};
 use ops_controller::config::OpsConfig;
-use ops_controller::runs::RunsError;
+use ops_controller::runner::kinds;
 use ops_controller::runs::request::FieldError;
 use ops_controller::runs::schema::Address;
+use ops_controller::runs::{RunsError, names, runners};
 use ops_controller::telemetry;
 use sqlx::postgres::PgConnection;
 
@@ -46,6 +47,27 @@ pub fn refused(errors: &[FieldError]) -> u8 {
         eprintln!("error: {} {}", plain(&error.field), error.message);
     }
     USAGE
+}
+
+/// An argument that a rule of `names` accepts.
+pub fn checked(
+    check: fn(&str) -> Result<(), names::Refused>,
+) -> impl Fn(&str) -> Result<String, names::Refused> + Clone + Send + Sync + 'static {
+    move |text| check(text).map(|()| text.to_owned())
+}
+
+/// Refuses a kind that neither this program nor a runner of the last day knows; `otherwise` ends the error.
+pub async fn must_be_known(c: &mut PgConnection, kind: &str, otherwise: &str) -> Result<(), u8> {
+    let mut known = runners::kinds(c).await.map_err(|error| failed(&error.into()))?;
+    known.extend(kinds::NAMES.map(str::to_owned));
+    known.sort();
+    known.dedup();
+    if known.iter().any(|k| k == kind) {
+        return Ok(());
+    }
+    eprintln!("error: neither this program nor a runner of the last day knows the kind {kind}");
+    eprintln!("  they know: {}{otherwise}", known.join(", "));
+    Err(USAGE)
 }
 
 /// Who does this, as the audit log names them.

@@ -3,7 +3,7 @@
 //! Numbers of events are given before their transactions commit, so a later one can show first. What
 //! shows for the first time is therefore held until the next look; by then whatever came before it shows, too.
 
-use super::look::{self, Event};
+use super::look::{self, Event, Events};
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use std::time::Duration;
@@ -49,15 +49,16 @@ impl Follow {
         let Some(row) = sqlx::query(sql).bind(&self.run_id).fetch_optional(&mut *c).await? else { return Ok(None) };
         let (status, is_finished, is_settled): (String, bool, bool) =
             (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        let events = look::events(c, &self.run_id, self.after, BATCH).await?;
-        Ok(Some(self.judge(events, status, is_finished, is_settled)))
+        let page = look::events(c, &self.run_id, self.after, BATCH).await?;
+        Ok(Some(self.judge(page, status, is_finished, is_settled)))
     }
 
     /// Pure.
-    fn judge(&mut self, mut events: Vec<Event>, status: String, is_finished: bool, is_settled: bool) -> Look {
+    fn judge(&mut self, page: Events, status: String, is_finished: bool, is_settled: bool) -> Look {
+        let Events { mut events, next } = page;
         let is_whole = is_settled || (is_finished && self.was_finished);
         let newest = events.last().map_or(self.seen, |event| event.seq);
-        let is_full = events.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX);
+        let is_full = next.is_some();
         if !is_whole {
             events.retain(|event| event.seq <= self.seen);
         }
@@ -72,7 +73,7 @@ impl Follow {
 mod tests {
     use super::*;
 
-    fn events(seqs: &[i64]) -> Vec<Event> {
+    fn events(seqs: &[i64]) -> Events {
         let event = |seq: &i64| Event {
             event_id: format!("evt-{seq}"),
             seq: *seq,
@@ -84,7 +85,7 @@ mod tests {
             phase: None,
             attempt: None,
         };
-        seqs.iter().map(event).collect()
+        Events { events: seqs.iter().map(event).collect(), next: None }
     }
 
     fn seqs(look: &Look) -> Vec<i64> {

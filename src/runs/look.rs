@@ -6,9 +6,9 @@ use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 use utoipa::ToSchema;
 
-/// A run as it is shown.
+/// A run as lists show it: without the documents that it carries, which may be a megabyte each.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct Run {
+pub struct RunSummary {
     pub run_id: String,
     pub kind: String,
     pub project_id: Option<String>,
@@ -27,24 +27,43 @@ pub struct Run {
     pub idempotency_key: Option<String>,
     pub last_phase: Option<String>,
     pub cancel_requested_at: Option<jiff::Timestamp>,
-    pub input: Value,
-    pub output: Option<Value>,
-    pub metadata: Value,
+    /// In a list its beginning alone.
     pub error: Option<String>,
     pub queued_at: jiff::Timestamp,
     pub started_at: Option<jiff::Timestamp>,
     pub finished_at: Option<jiff::Timestamp>,
 }
 
-impl Run {
+/// A run with everything in it.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Run {
+    #[serde(flatten)]
+    pub summary: RunSummary,
+    pub input: Value,
+    pub output: Option<Value>,
+    pub metadata: Value,
+}
+
+/// A run is its summary and more.
+impl std::ops::Deref for Run {
+    type Target = RunSummary;
+
+    fn deref(&self) -> &RunSummary {
+        &self.summary
+    }
+}
+
+impl RunSummary {
     pub fn is_finished(&self) -> bool {
         self.finished_at.is_some()
     }
 }
 
-const RUN: &str = "run_id::text, kind::text, project_id, env_id, git_sha, git_ref, status, priority, run_at,
+const SUMMARY: &str = "run_id::text, kind::text, project_id, env_id, git_sha, git_ref, status, priority, run_at,
     claimed_by, lease_expires_at, attempt, max_attempts, concurrency_key, idempotency_key, last_phase,
-    cancel_requested_at, input::jsonb, output::jsonb, metadata::jsonb, error, queued_at, started_at, finished_at";
+    cancel_requested_at, queued_at, started_at, finished_at";
+/// Of an error, in a list.
+const LIST_ERROR: i32 = 2000;
 
 pub(super) fn at(row: &PgRow, index: usize) -> Result<jiff::Timestamp, sqlx::Error> {
     Ok(row.try_get::<jiff_sqlx::Timestamp, _>(index)?.to_jiff())
@@ -54,8 +73,8 @@ pub(super) fn maybe_at(row: &PgRow, index: usize) -> Result<Option<jiff::Timesta
     Ok(row.try_get::<Option<jiff_sqlx::Timestamp>, _>(index)?.map(jiff_sqlx::Timestamp::to_jiff))
 }
 
-fn run(row: &PgRow) -> Result<Run, sqlx::Error> {
-    Ok(Run {
+fn summary(row: &PgRow) -> Result<RunSummary, sqlx::Error> {
+    Ok(RunSummary {
         run_id: row.try_get(0)?,
         kind: row.try_get(1)?,
         project_id: row.try_get(2)?,
@@ -73,13 +92,10 @@ fn run(row: &PgRow) -> Result<Run, sqlx::Error> {
         idempotency_key: row.try_get(14)?,
         last_phase: row.try_get(15)?,
         cancel_requested_at: maybe_at(row, 16)?,
-        input: row.try_get(17)?,
-        output: row.try_get(18)?,
-        metadata: row.try_get(19)?,
+        queued_at: at(row, 17)?,
+        started_at: maybe_at(row, 18)?,
+        finished_at: maybe_at(row, 19)?,
         error: row.try_get(20)?,
-        queued_at: at(row, 21)?,
-        started_at: maybe_at(row, 22)?,
-        finished_at: maybe_at(row, 23)?,
     })
 }
 
@@ -97,14 +113,14 @@ pub struct Filter {
 /// A page of runs, the newest first: ids that this database made grow with time.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Page {
-    pub runs: Vec<Run>,
+    pub runs: Vec<RunSummary>,
     /// Give it as `before` for the next page; null: this was the last.
     pub next: Option<String>,
 }
 
 pub async fn list(c: &mut PgConnection, filter: &Filter, limit: i64) -> Result<Page, sqlx::Error> {
     let sql = format!(
-        "select {RUN} from ops.runs
+        "select {SUMMARY}, left(error, {LIST_ERROR}) from ops.runs
          where ($1::text[] = '{{}}' or status = any($1)) and ($2::text is null or kind = $2)
            and ($3::text is null or project_id = $3) and ($4::text is null or env_id = $4)
            and ($5::text is null or run_id < $5)
@@ -128,14 +144,24 @@ pub async fn list(c: &mut PgConnection, filter: &Filter, limit: i64) -> Result<P
         Some(last) if is_more => Some(last.try_get(0)?),
         _ => None,
     };
-    Ok(Page { runs: rows.iter().map(run).collect::<Result<_, _>>()?, next })
+    Ok(Page { runs: rows.iter().map(summary).collect::<Result<_, _>>()?, next })
 }
 
 /// `None`: there is no such run.
 pub async fn get(c: &mut PgConnection, run_id: &str) -> Result<Option<Run>, sqlx::Error> {
-    let sql = format!("select {RUN} from ops.runs where run_id = $1");
+    let sql = format!(
+        "select {SUMMARY}, error, input::jsonb, output::jsonb, metadata::jsonb from ops.runs where run_id = $1"
+    );
     let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(run_id).fetch_optional(c).await?;
-    row.as_ref().map(run).transpose()
+    let whole = |row: PgRow| {
+        Ok(Run {
+            summary: summary(&row)?,
+            input: row.try_get(21)?,
+            output: row.try_get(22)?,
+            metadata: row.try_get(23)?,
+        })
+    };
+    row.map(whole).transpose()
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -169,11 +195,37 @@ fn event(row: &PgRow) -> Result<Event, sqlx::Error> {
     })
 }
 
-/// Events of a run after this one, the oldest first.
-pub async fn events(c: &mut PgConnection, run_id: &str, after: i64, limit: i64) -> Result<Vec<Event>, sqlx::Error> {
-    let sql = format!("select {EVENT} from ops.run_events where run_id = $1 and seq > $2 order by seq limit $3");
+/// Some events of a run, in order.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Events {
+    pub events: Vec<Event>,
+    /// Give it as `after` for the next page; null: there are no more for now.
+    pub next: Option<i64>,
+}
+
+/// Of a page of events, whatever their number; the one that reaches it is still given.
+const PAGE_BYTES: i64 = 1 << 20;
+
+/// Events of a run after this one, the oldest first: at most so many, and fewer where they are large.
+pub async fn events(c: &mut PgConnection, run_id: &str, after: i64, limit: i64) -> Result<Events, sqlx::Error> {
+    // One more than asked for says whether there are more.
+    let sql = format!(
+        "select {EVENT}, found
+         from (select e.*, count(*) over () as found, row_number() over (order by seq) as place,
+                      coalesce(sum(octet_length(message) + octet_length(payload::text))
+                               over (order by seq rows between unbounded preceding and 1 preceding), 0) as before
+               from (select * from ops.run_events where run_id = $1 and seq > $2 order by seq limit $3 + 1) as e
+              ) as page
+         where place <= $3 and before < {PAGE_BYTES}
+         order by seq"
+    );
     let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(run_id).bind(after).bind(limit);
-    query.fetch_all(c).await?.iter().map(event).collect()
+    let rows = query.fetch_all(c).await?;
+    let found: i64 = rows.first().map_or(Ok(0), |row| row.try_get(9))?;
+    let events = rows.iter().map(event).collect::<Result<Vec<_>, _>>()?;
+    let is_more = i64::try_from(events.len()).is_ok_and(|n| n < found);
+    let next = events.last().filter(|_| is_more).map(|event| event.seq);
+    Ok(Events { events, next })
 }
 
 /// The last events of a run, the oldest of them first.

@@ -4,6 +4,7 @@
 //! here are their calls, with types. What this module refuses: to decide anything by its own clock, and
 //! to change a run without the lease token of the claim.
 
+pub mod approvals;
 pub mod control;
 pub mod follow;
 pub mod line;

@@ -70,13 +70,15 @@ pub fn git_sha(text: &str) -> Result<(), Refused> {
     }
 }
 
-/// What git itself refuses in a name.
+/// A branch or tag, and less than git allows: the name goes into requests, workflows and the arguments of
+/// programs, where it must never be an option, a second word, or something that a shell would read.
 pub fn git_ref(text: &str) -> Result<(), Refused> {
-    let is_bad = |c: char| c.is_control() || c.is_whitespace() || "~^:?*[\\".contains(c);
-    let is_fine = !text.is_empty() && text.chars().count() <= 255 && !text.contains(is_bad);
-    match is_fine && !text.contains("..") && !text.starts_with(['-', '/']) && !text.ends_with('/') {
+    let fits = |c: char| c.is_alphanumeric() || "._/@+=#-".contains(c);
+    let is_fine = text.starts_with(char::is_alphanumeric) && text.chars().count() <= 255 && text.chars().all(fits);
+    match is_fine && !text.contains("..") && !text.ends_with('/') {
         true => Ok(()),
-        false => Err("must be the name of a branch or tag, at most 255 characters, as git allows it"),
+        false => Err("must be a branch or tag: a letter or digit, then at most 254 letters, digits or ._/@+=#-, \
+                      without .. and not ending in /"),
     }
 }
 
@@ -120,7 +122,9 @@ mod tests {
         project_id("test-project").expect("a project");
         git_sha("abc123def456").expect("a short sha");
         git_ref("refs/heads/feature/test").expect("a ref");
-        git_ref("rollback-from-run-1").expect("a rollback");
+        for text in ["rollback-from-run-1", "v1.0.0", "feature/a=b", "größe/ünï", "user@host/x+1#2"] {
+            git_ref(text).expect(text);
+        }
     }
 
     #[test]
@@ -131,7 +135,23 @@ mod tests {
             }
         }
         assert!(run_id("run-").is_err());
-        for text in ["", "a b", "a..b", "-x", "/x", "x/", "a\\b", "a\0b", "a:b"] {
+        let long = "x".repeat(256);
+        for text in [
+            "",
+            "a b",
+            "a\nb",
+            "a..b",
+            "-x",
+            "--upload-pack=x",
+            "/x",
+            "x/",
+            "../x",
+            "a\\b",
+            "a\0b",
+            "a:b",
+            "$(x)",
+            &long,
+        ] {
             assert!(git_ref(text).is_err(), "{text:?}");
         }
         assert!(key("").is_err() && key("a\nb").is_err() && key(&"x".repeat(201)).is_err() && key("a b").is_ok());

@@ -1,6 +1,6 @@
 //! The queue's verbs: each is one call of one function of the database.
 
-use super::request::BuildRequest;
+use super::request::{BuildRequest, KindRequest};
 use super::{Claimed, Ended, NewRun, Outcome, Queued};
 use serde_json::Value;
 use sqlx::Row;
@@ -40,6 +40,7 @@ pub async fn enqueue_build(c: &mut PgConnection, run: &BuildRequest, key: Option
         "select q.run_id, q.status, q.queued_at, q.is_new
          from ops.environment_for($1, $2, 'run:create') as e,
               ops.enqueue('build', '{}', $1, e.env_id, $3, $4, $5, p_idempotency_key => $6,
+                          p_concurrency_key => 'build:' || e.env_id,
                           p_event => jsonb_build_object('git_sha', $3, 'git_ref', $4, 'env', $2)) as q",
     )
     .bind(&run.project_id)
@@ -51,6 +52,22 @@ pub async fn enqueue_build(c: &mut PgConnection, run: &BuildRequest, key: Option
     .fetch_one(c)
     .await?;
     queued(&row)
+}
+
+/// Queues a run of a kind, in the project's environment of this type when one is named.
+pub async fn enqueue_kind(
+    c: &mut PgConnection,
+    request: KindRequest,
+    key: Option<String>,
+) -> Result<Queued, sqlx::Error> {
+    let env = request.env.clone();
+    let mut run = request.new_run(key);
+    if let Some(project_id) = &run.project_id {
+        // Should it go between the two statements, the second one is refused.
+        let find = sqlx::query("select env_id from ops.environment_for($1, $2, 'run:create')");
+        run.env_id = find.bind(project_id).bind(env).fetch_one(&mut *c).await?.try_get(0)?;
+    }
+    enqueue(c, &run).await
 }
 
 pub(super) fn queued(row: &PgRow) -> Result<Queued, sqlx::Error> {

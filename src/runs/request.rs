@@ -37,8 +37,8 @@ pub struct BuildRequest {
     pub env: String,
     #[schema(pattern = "^[0-9A-Fa-f]{4,64}$")]
     pub git_sha: String,
-    // As `names::git_ref` has it.
-    #[schema(pattern = "^(?!.*\\.\\.)(?![-/])(?!.*/$)[^\\s\\u0000-\\u001f\\u007f-\\u009f~^:?*\\[\\\\]{1,255}$")]
+    // As `names::git_ref` has it, which takes letters and digits alone beyond ASCII, too.
+    #[schema(pattern = "^(?!.*\\.\\.)(?!.*/$)[0-9A-Za-z\\u00a1-\\uffff][0-9A-Za-z\\u00a1-\\uffff._/@+=#-]{0,254}$")]
     pub git_ref: String,
     #[schema(required = false, nullable)]
     pub metadata: Map<String, Value>,
@@ -50,6 +50,12 @@ pub struct BuildRequest {
 pub struct KindRequest {
     #[schema(pattern = "^[a-z][a-z0-9_]{0,62}$")]
     pub kind: String,
+    /// Where it works, with `env`; a custom run needs both for its `sql` phases.
+    #[schema(pattern = "^[a-z0-9][a-z0-9-]{0,62}$")]
+    pub project_id: Option<String>,
+    /// The type of the project's environment, with `project_id`.
+    #[schema(pattern = "^(dev|staging|prod)$")]
+    pub env: Option<String>,
     /// What the kind asks for.
     #[schema(required = false, nullable)]
     pub input: Map<String, Value>,
@@ -80,6 +86,7 @@ impl RunRequest {
 }
 
 impl KindRequest {
+    /// All but the environment, which the database knows by its id: see `queue::enqueue_kind`.
     pub fn new_run(self, idempotency_key: Option<String>) -> NewRun {
         let plain = NewRun::of_kind(self.kind);
         NewRun {
@@ -88,6 +95,7 @@ impl KindRequest {
             priority: self.priority.unwrap_or(plain.priority),
             run_at: self.run_at,
             max_attempts: self.max_attempts.unwrap_or(plain.max_attempts),
+            project_id: self.project_id,
             concurrency_key: self.concurrency_key,
             idempotency_key,
             ..plain
@@ -111,6 +119,8 @@ fn kind(fields: Map<String, Value>) -> Result<KindRequest, Vec<FieldError>> {
     let mut f = Fields::new(fields);
     let request = KindRequest {
         kind: f.required_text("kind", names::kind),
+        project_id: f.text("project_id", names::project_id),
+        env: f.text("env", names::environment),
         input: f.document("input"),
         metadata: f.document("metadata"),
         priority: f.number("priority", 1, 9).and_then(|n| i16::try_from(n).ok()),
@@ -118,8 +128,18 @@ fn kind(fields: Map<String, Value>) -> Result<KindRequest, Vec<FieldError>> {
         max_attempts: f.number("max_attempts", 1, 100).and_then(|n| i32::try_from(n).ok()),
         concurrency_key: f.text("concurrency_key", names::key),
     };
-    if request.kind == "build" {
-        f.refuse("kind", "must not be given for a build: it is queued by project_id, env, git_sha and git_ref");
+    match request.kind.as_str() {
+        "build" => {
+            f.refuse("kind", "must not be given for a build: it is queued by project_id, env, git_sha and git_ref");
+        }
+        // Their runs belong to a row, which says what is dumped or put back, and who allowed it.
+        "backup" => f.refuse("kind", "must not be backup, which is queued by ops.create_backup alone"),
+        "restore" => f.refuse("kind", "must not be restore, which is queued by ops.restore_backup alone"),
+        _ => {}
+    }
+    if f.errors.is_empty() && request.project_id.is_some() != request.env.is_some() {
+        let (missing, given) = if request.env.is_none() { ("env", "project_id") } else { ("project_id", "env") };
+        f.refuse(missing, &format!("is required with {given}"));
     }
     f.end(request)
 }
@@ -269,8 +289,12 @@ mod tests {
             let errors = refused(json!({"kind": "x", field: value}));
             assert!(errors[0].starts_with(field), "{field}: {errors:?}");
         }
-        let errors = refused(json!({"kind": "build", "input": {}}));
-        assert!(errors[0].contains("git_sha"), "{errors:?}");
+        for (kind, fix) in [("build", "git_sha"), ("backup", "ops.create_backup"), ("restore", "ops.restore_backup")] {
+            let errors = refused(json!({"kind": kind, "input": {}}));
+            assert!(errors[0].contains(fix), "{errors:?}");
+        }
+        assert_eq!(refused(json!({"kind": "x", "env": "dev"})), ["project_id is required with env"]);
+        assert_eq!(refused(json!({"kind": "x", "project_id": "shop"})), ["env is required with project_id"]);
     }
 
     #[test]

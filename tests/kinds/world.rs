@@ -360,7 +360,7 @@ impl World {
     }
 
     pub async fn messages(&self, run: &str) -> Vec<String> {
-        let events = look::events(&mut *self.c().await, run, 0, 1000).await.expect("events");
+        let events = look::events(&mut *self.c().await, run, 0, 1000).await.expect("events").events;
         events.into_iter().map(|e| e.message).collect()
     }
 

@@ -192,11 +192,10 @@ impl Fuzz {
         }
         if is_sound && body != Some(false) {
             // The document's rules are the program's: only what it cannot say is refused (a place that is
-            // not there, a kind that nobody knows, a
-            // character that the database cannot store).
+            // not there, or half of one, a kind that nobody knows, a character that the database cannot store).
             let detail = answer.text();
             let is_of_the_world = answer.status != 422
-                || ["does not exist", "not found for", "must be known", "cannot be stored"]
+                || ["does not exist", "not found for", "is required with", "must be known", "cannot be stored"]
                     .iter()
                     .any(|why| detail.contains(why));
             assert!(!matches!(answer.status, 400 | 413 | 415) && is_of_the_world, "{what} is refused: {detail}");

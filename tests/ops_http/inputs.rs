@@ -21,6 +21,7 @@ async fn a_field_that_does_not_fit_is_named() {
         ("env", build_with("env", json!("shop-dev"))),
         ("git_sha", build_with("git_sha", json!(sql))),
         ("git_ref", build_with("git_ref", json!("a b"))),
+        ("git_ref", build_with("git_ref", json!("$(id)"))),
         ("git_ref", build_with("git_ref", json!("x\u{0}"))),
         ("metadata", build_with("metadata", json!("{}"))),
         ("metadata.a[1]", build_with("metadata", json!({"a": [1, "\u{0}"]}))),
@@ -30,6 +31,11 @@ async fn a_field_that_does_not_fit_is_named() {
         ("git_sha", json!({"project_id": "shop", "env": "dev", "git_ref": "main"})),
         ("kind", json!({"kind": sql})),
         ("kind", json!({"kind": "build"})),
+        ("kind", json!({"kind": "backup", "project_id": "shop", "env": "dev"})),
+        ("kind", json!({"kind": "restore", "input": {"restore_id": "rst-1"}})),
+        ("env", json!({"kind": "mail", "project_id": "shop"})),
+        ("project_id", json!({"kind": "mail", "env": "dev"})),
+        ("env", json!({"kind": "mail", "project_id": "shop", "env": "shop-dev"})),
         ("priority", json!({"kind": "mail", "priority": 0})),
         ("max_attempts", json!({"kind": "mail", "max_attempts": -1})),
         ("run_at", json!({"kind": "mail", "run_at": "soon"})),
@@ -117,6 +123,13 @@ async fn places_and_runs_that_do_not_exist_are_told_from_bad_names() {
     ] {
         let detail = world.post("/ops/runs", build_with(field, json!(value))).await.expect_problem(422, "invalid");
         assert_eq!(detail, why);
+        let mut mail = json!({"kind": "mail", "project_id": "shop", "env": "dev"});
+        mail[field] = json!(value);
+        assert_eq!(world.post("/ops/runs", mail).await.expect_problem(422, "invalid"), why);
+    }
+    for (kind, call) in [("backup", "ops.create_backup"), ("restore", "ops.restore_backup")] {
+        let detail = world.post("/ops/runs", json!({"kind": kind})).await.expect_problem(422, "invalid");
+        assert!(detail.contains(call), "{detail}");
     }
     let detail = world.post("/ops/runs", json!({"kind": "mial"})).await.expect_problem(422, "invalid");
     assert!(detail.contains("mail"), "{detail}");

@@ -5,6 +5,8 @@
 
 #[path = "../support/dice.rs"]
 mod dice;
+#[path = "../support/postgres.rs"]
+mod postgres;
 
 mod access;
 mod document;

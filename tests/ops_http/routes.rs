@@ -17,7 +17,13 @@ async fn a_build_is_queued_as_the_documented_function_does_it() {
     assert_eq!((&queued["status"], &queued["is_new"]), (&json!("queued"), &json!(true)));
     let run = world.get(&place).await.expect(200);
     assert_eq!(run["run_id"], queued["run_id"]);
-    for (field, value) in [("kind", "build"), ("project_id", "shop"), ("env_id", "shop-dev"), ("git_sha", "abc123")] {
+    for (field, value) in [
+        ("kind", "build"),
+        ("project_id", "shop"),
+        ("env_id", "shop-dev"),
+        ("git_sha", "abc123"),
+        ("concurrency_key", "build:shop-dev"),
+    ] {
         assert_eq!(run[field], value, "{run}");
     }
     assert_eq!(run["metadata"], json!({"by": "ci"}));
@@ -37,6 +43,17 @@ async fn a_run_of_a_kind_has_everything_that_was_asked_for() {
         assert_eq!(run[field], wanted[field], "{field}");
     }
     assert_eq!(run["run_at"], "2031-01-31T10:00:00Z");
+    assert_eq!((&run["project_id"], &run["env_id"]), (&Value::Null, &Value::Null), "nowhere unless it is said");
+}
+
+#[tokio::test]
+async fn a_run_of_a_kind_works_in_the_environment_that_is_named() {
+    let world = World::start().await;
+    let wanted = json!({"kind": "mail", "project_id": "shop", "env": "prod"});
+    let queued = world.post("/ops/runs", wanted).await.expect(201);
+    let run = world.get(&format!("/ops/runs/{}", queued["run_id"].as_str().expect("an id"))).await.expect(200);
+    assert_eq!((&run["project_id"], &run["env_id"]), (&json!("shop"), &json!("shop-prod")));
+    assert_eq!(run["concurrency_key"], Value::Null);
 }
 
 #[tokio::test]
@@ -52,7 +69,7 @@ async fn the_same_key_queues_once_and_for_something_else_is_refused() {
     let mut other = build();
     other["git_sha"] = json!("def456");
     let detail = ask(other).await.expect_problem(409, "conflict");
-    assert!(detail.contains(first["run_id"].as_str().expect("an id")), "{detail}");
+    assert!(detail.contains("push é 17"), "{detail}");
     assert_eq!(world.db.ask("select count(*) from ops.runs").await, "1");
 }
 
@@ -87,6 +104,51 @@ async fn lists_are_filtered_and_paged_without_gaps() {
         query = format!("?limit=2&before={next}");
     }
     assert_eq!(seen, sorted);
+}
+
+#[tokio::test]
+async fn a_list_has_no_documents_and_the_beginning_of_errors_and_a_run_has_all() {
+    let world = World::start().await;
+    let body = json!({"kind": "mail", "input": {"to": "x"}, "metadata": {"a": 1}});
+    let id = world.post("/ops/runs", body).await.expect(201)["run_id"].as_str().expect("an id").to_owned();
+    world.post(&format!("/ops/runs/{id}/cancel"), json!({})).await.expect(200);
+    world.db.execute("update ops.runs set error = repeat('x', 3000)").await;
+    let page = world.get("/ops/runs").await.expect(200);
+    let mut listed = page["runs"][0].as_object().expect("a run").clone();
+    let mut run = world.get(&format!("/ops/runs/{id}")).await.expect(200).as_object().expect("a run").clone();
+    assert_eq!((&run["input"], &run["metadata"]), (&json!({"to": "x"}), &json!({"a": 1})));
+    let length = |error: Option<Value>| error.and_then(|error| error.as_str().map(str::len));
+    assert_eq!((length(listed.remove("error")), length(run.remove("error"))), (Some(2000), Some(3000)));
+    run.retain(|name, _| !["input", "output", "metadata"].contains(&name.as_str()));
+    assert_eq!(listed, run);
+}
+
+#[tokio::test]
+async fn pages_of_large_events_are_short_and_nothing_is_missing() {
+    let world = World::start().await;
+    let id = world.running().await;
+    world
+        .db
+        .execute(&format!(
+            "insert into ops.run_events (run_id, level, message, payload)
+             select '{id}', 'info', 'large ' || n, jsonb_build_object('x', repeat('x', 300000))
+             from generate_series(1, 10) as n order by n"
+        ))
+        .await;
+    let (mut after, mut sizes, mut messages) = (json!(0), Vec::new(), Vec::new());
+    while !after.is_null() {
+        let page = world.get(&format!("/ops/runs/{id}/events?limit=1000&after={after}")).await.expect(200);
+        let events = page["events"].as_array().expect("events");
+        sizes.push(events.iter().filter(|e| e["payload"]["x"].is_string()).count());
+        messages.extend(events.iter().filter_map(|e| e["message"].as_str().map(str::to_owned)));
+        after = page["next"].clone();
+    }
+    assert_eq!(sizes, [4, 4, 2], "1 MiB, and what reaches it");
+    let large: Vec<String> = (1..=10).map(|n| format!("large {n}")).collect();
+    assert_eq!(messages.split_off(messages.len() - 10), large);
+    // Each page is what was asked for where they are small.
+    let first = world.get(&format!("/ops/runs/{id}/events?limit=2")).await.expect(200);
+    assert_eq!(first["events"].as_array().map(Vec::len), Some(2));
 }
 
 #[tokio::test]

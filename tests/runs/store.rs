@@ -59,7 +59,7 @@ impl Store {
     }
 
     pub async fn messages(&self, run_id: &str) -> Vec<String> {
-        let events = look::events(&mut self.c().await, run_id, 0, 1000).await.expect("events");
+        let events = look::events(&mut self.c().await, run_id, 0, 1000).await.expect("events").events;
         events.into_iter().map(|e| e.message).collect()
     }
 

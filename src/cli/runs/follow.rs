@@ -34,11 +34,11 @@ pub async fn logs(run_id: &str, follow: bool, json: bool) -> Result<u8, u8> {
     look::get(&mut c, run_id).await.map_err(failed)?.ok_or_else(|| no_run(run_id))?;
     let mut after = 0;
     loop {
-        let events = look::events(&mut c, run_id, after, PAGE).await.map_err(failed)?;
-        print(&events, json);
-        match events.last() {
-            Some(last) if i64::try_from(events.len()).is_ok_and(|n| n == PAGE) => after = last.seq,
-            _ => return Ok(DONE),
+        let page = look::events(&mut c, run_id, after, PAGE).await.map_err(failed)?;
+        print(&page.events, json);
+        match page.next {
+            Some(next) => after = next,
+            None => return Ok(DONE),
         }
     }
 }

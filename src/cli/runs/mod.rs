@@ -57,29 +57,23 @@ pub enum RunsCommand {
 #[derive(Args)]
 pub struct List {
     /// queued, claimed, running, success, failed or cancelled; may be given several times
-    #[arg(long, value_delimiter = ',', value_parser = checked(names::status))]
+    #[arg(long, value_delimiter = ',', value_parser = ops::checked(names::status))]
     status: Vec<String>,
-    #[arg(long, value_parser = checked(names::kind))]
+    #[arg(long, value_parser = ops::checked(names::kind))]
     kind: Option<String>,
-    #[arg(long, value_parser = checked(names::project_id))]
+    #[arg(long, value_parser = ops::checked(names::project_id))]
     project: Option<String>,
     /// The environment's id, as runs show it
-    #[arg(long, value_parser = checked(names::key))]
+    #[arg(long, value_parser = ops::checked(names::key))]
     env_id: Option<String>,
     /// Only those before this run: the last one of the page before
-    #[arg(long, value_parser = checked(names::run_id))]
+    #[arg(long, value_parser = ops::checked(names::run_id))]
     before: Option<String>,
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=200))]
     limit: i64,
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-fn checked(
-    check: fn(&str) -> Result<(), names::Refused>,
-) -> impl Fn(&str) -> Result<String, names::Refused> + Clone + Send + Sync + 'static {
-    move |text| check(text).map(|()| text.to_owned())
 }
 
 /// Whole or broken, and more than none.

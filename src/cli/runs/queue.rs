@@ -3,27 +3,26 @@
 use super::failed;
 use crate::cli::{DONE, USAGE, ops};
 use clap::Args;
-use ops_controller::runner::kinds;
 use ops_controller::runs::request::{FieldError, RunRequest};
-use ops_controller::runs::{names, queue, runners};
+use ops_controller::runs::{names, queue};
 use serde_json::{Map, Value};
 
 #[derive(Args)]
 pub struct Queue {
     /// A build of this project
-    #[arg(long, required_unless_present = "kind", requires_all = ["env", "sha", "git_ref"])]
+    #[arg(long, required_unless_present = "kind", requires = "env")]
     project: Option<String>,
     /// in its environment of this type: dev, staging or prod
     #[arg(long, requires = "project")]
     env: Option<String>,
     /// from this commit
-    #[arg(long, requires = "project")]
+    #[arg(long, required_unless_present = "kind")]
     sha: Option<String>,
     /// of this branch or tag
-    #[arg(long = "ref", value_name = "REF", requires = "project")]
+    #[arg(long = "ref", value_name = "REF", required_unless_present = "kind")]
     git_ref: Option<String>,
-    /// Or a run of this kind
-    #[arg(long, conflicts_with = "project")]
+    /// Or a run of this kind, for a project's environment or for none
+    #[arg(long, conflicts_with_all = ["sha", "git_ref"])]
     kind: Option<String>,
     /// with this JSON object as its input
     #[arg(long, value_name = "JSON", requires = "kind")]
@@ -63,19 +62,10 @@ impl Queue {
         let queued = match request {
             RunRequest::Build(build) => queue::enqueue_build(&mut c, &build, self.key.as_deref()).await,
             RunRequest::Kind(request) => {
-                let mut known = runners::kinds(&mut c).await.map_err(failed)?;
-                known.extend(kinds::NAMES.map(str::to_owned));
-                known.sort();
-                known.dedup();
-                if !self.force && !known.contains(&request.kind) {
-                    eprintln!(
-                        "error: neither this program nor a runner of the last day knows the kind {}",
-                        request.kind
-                    );
-                    eprintln!("  they know: {}; --force queues it all the same", known.join(", "));
-                    return Err(USAGE);
+                if !self.force {
+                    ops::must_be_known(&mut c, &request.kind, "; --force queues it all the same").await?;
                 }
-                queue::enqueue(&mut c, &request.new_run(self.key)).await
+                queue::enqueue_kind(&mut c, request, self.key).await
             }
         };
         let queued = queued.map_err(failed)?;

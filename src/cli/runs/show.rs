@@ -2,7 +2,7 @@
 
 use super::{List, failed, no_run};
 use crate::cli::{DONE, ops};
-use ops_controller::runs::look::{self, Artifact, Attempt, Event, Filter, Phase, Run};
+use ops_controller::runs::look::{self, Artifact, Attempt, Event, Filter, Phase, Run, RunSummary};
 use serde_json::json;
 
 const LAST_EVENTS: i64 = 10;
@@ -15,7 +15,7 @@ pub async fn list(list: List) -> Result<u8, u8> {
     if json {
         return Ok(ops::json(&page));
     }
-    let row = |run: &Run| {
+    let row = |run: &RunSummary| {
         let place = run.env_id.as_deref().or(run.project_id.as_deref());
         let attempt = format!("{}/{}", run.attempt, run.max_attempts);
         let ended = ops::time(run.finished_at);

@@ -46,8 +46,7 @@ pub async fn queue_run(
             if !known.contains(&request.kind) {
                 return Err(Problem::invalid_field("kind", format!("must be known: {}", known.join(", "))));
             }
-            let run = request.new_run(key);
-            ops.ask(move |c| Box::pin(async move { queue::enqueue(c, &run).await })).await?
+            ops.ask(move |c| Box::pin(queue::enqueue_kind(c, request, key))).await?
         }
     };
     let status = if queued.is_new { StatusCode::CREATED } else { StatusCode::OK };

@@ -3,7 +3,7 @@
 use super::Ops;
 use super::receive::{Query, RunId};
 use crate::http::problem::Problem;
-use crate::runs::look::{self, Artifact, Attempt, Event, Filter, Page, Phase, Run};
+use crate::runs::look::{self, Artifact, Attempt, Events, Filter, Page, Phase, Run};
 use crate::runs::names;
 use axum::Json;
 use axum::extract::State;
@@ -17,7 +17,7 @@ const LONGEST_PAGE: i64 = 200;
 const EVENTS: i64 = 200;
 const MOST_EVENTS: i64 = 1000;
 
-/// Runs, the newest first.
+/// Runs, the newest first, without their input, output and metadata.
 #[utoipa::path(get, path = "/ops/runs", tag = "runs", security(("bearer" = ["runs:read"])),
     params(
         ("status" = Option<String>, Query,
@@ -51,14 +51,8 @@ pub async fn show(State(ops): State<Arc<Ops>>, RunId(id): RunId) -> Result<Json<
     run.map(Json).ok_or_else(Problem::no_run)
 }
 
-#[derive(Serialize, ToSchema)]
-pub struct Events {
-    events: Vec<Event>,
-    /// Give it as `after` for the next page; null: there are no more for now.
-    next: Option<i64>,
-}
-
-/// What happened in a run, in order.
+/// What happened in a run, in order. A page of large events has fewer than `limit`: go on as long as there
+/// is a `next`.
 #[utoipa::path(get, path = "/ops/runs/{run_id}/events", tag = "runs", security(("bearer" = ["runs:read"])),
     params(
         ("run_id" = String, Path),
@@ -72,17 +66,11 @@ pub async fn events(State(ops): State<Arc<Ops>>, RunId(id): RunId, mut query: Qu
     query.end()?;
     let found = ops.ask(move |c| {
         Box::pin(async move {
-            let events = look::events(c, &id, after, limit + 1).await?;
-            exists(c, &id, events).await
+            let Events { events, next } = look::events(c, &id, after, limit).await?;
+            Ok(exists(c, &id, events).await?.map(|events| Events { events, next }))
         })
     });
-    let mut events = found.await?.ok_or_else(Problem::no_run)?;
-    let mut next = None;
-    if i64::try_from(events.len()).is_ok_and(|n| n > limit) {
-        events.pop();
-        next = events.last().map(|event| event.seq);
-    }
-    Ok(Json(Events { events, next }))
+    found.await?.map(Json).ok_or_else(Problem::no_run)
 }
 
 #[derive(Serialize, ToSchema)]

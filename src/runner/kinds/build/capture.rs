@@ -78,16 +78,16 @@ async fn log(job: &Job<'_>) -> Result<Vec<u8>, PhaseError> {
     let (mut after, mut count) = (0, 0);
     while count < MOST_EVENTS {
         let mut c = job.context.pool().acquire().await?;
-        let events = look::events(&mut c, &job.context.run.run_id, after, PAGE).await?;
+        let page = look::events(&mut c, &job.context.run.run_id, after, PAGE).await?;
         drop(c);
-        for event in &events {
+        for event in &page.events {
             let line = serde_json::to_string(event).unwrap_or_default();
             lines.extend_from_slice(crate::telemetry::redact_text(&line).as_bytes());
             lines.push(b'\n');
         }
-        count += events.len();
-        match events.last() {
-            Some(last) => after = last.seq,
+        count += page.events.len();
+        match page.next {
+            Some(next) => after = next,
             None => break,
         }
     }

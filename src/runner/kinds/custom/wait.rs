@@ -52,7 +52,7 @@ pub async fn perform(
                 return Ok(json!({ "run_id": id, "status": run.status, "output": output }));
             }
             "failed" | "cancelled" => {
-                let why = run.error.unwrap_or_else(|| run.status.clone());
+                let why = run.error.as_ref().unwrap_or(&run.status);
                 return Err(PhaseError::failed(format!("{} {id} is {}: {why}", child.kind, run.status)));
             }
             // What is under way ends; one that nobody begins would keep this slot for ever.
