@@ -40,7 +40,6 @@ pub async fn enqueue_build(c: &mut PgConnection, run: &BuildRequest, key: Option
         "select q.run_id, q.status, q.queued_at, q.is_new
          from ops.environment_for($1, $2, 'run:create') as e,
               ops.enqueue('build', '{}', $1, e.env_id, $3, $4, $5, p_idempotency_key => $6,
-                          p_concurrency_key => 'build:' || e.env_id,
                           p_event => jsonb_build_object('git_sha', $3, 'git_ref', $4, 'env', $2)) as q",
     )
     .bind(&run.project_id)

@@ -334,7 +334,7 @@ impl World {
     pub async fn failed(&self, run: &str) -> String {
         let run = self.ended(run).await;
         World::expect(&run, "failed");
-        run.error.expect("a reason")
+        run.error.clone().expect("a reason")
     }
 
     /// Polled, because the database changes by itself.

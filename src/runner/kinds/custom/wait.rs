@@ -48,8 +48,8 @@ pub async fn perform(
         match run.status.as_str() {
             "success" => {
                 let fits = |output: &Value| output.to_string().len() <= LARGEST_OUTPUT;
-                let output = run.output.filter(fits);
-                return Ok(json!({ "run_id": id, "status": run.status, "output": output }));
+                let (status, output) = (run.status.clone(), run.output.filter(fits));
+                return Ok(json!({ "run_id": id, "status": status, "output": output }));
             }
             "failed" | "cancelled" => {
                 let why = run.error.as_ref().unwrap_or(&run.status);
