@@ -6,6 +6,8 @@
 
 #[path = "../support/binary.rs"]
 mod binary;
+#[path = "../support/postgres.rs"]
+mod postgres;
 
 mod access;
 mod backups;

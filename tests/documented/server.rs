@@ -1,18 +1,15 @@
 //! The server that all tests share, and a database of it for each of them.
 
 use crate::binary::{Ended, Environment};
-use ops_controller::sandbox::postgres::{Auth, Cluster, ClusterOptions, SUPERUSER};
+use crate::postgres;
+use ops_controller::sandbox::postgres::{Cluster, SUPERUSER};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row, ValueRef};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row, ValueRef};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 
-/// What the others are copied from.
-pub const MIGRATED: &str = "migrated";
-
-/// Two projects, their environments, and people of each role in the first.
+/// Two projects, their environments, people of each role in the first, and who logs in.
 const PEOPLE: &str = "
     insert into ops.projects (project_id, name, repo_slug) values ('shop', 'Shop', 'org/shop'), ('bank', 'Bank', 'org/bank');
     insert into ops.environments (env_id, project_id, env_type, config) values
@@ -21,45 +18,20 @@ const PEOPLE: &str = "
     insert into ops.project_members (project_id, user_id, role_id) values
         ('shop', 'olga', 'owner'), ('shop', 'oleg', 'owner'), ('shop', 'adam', 'admin'), ('shop', 'dora', 'developer'),
         ('shop', 'vera', 'viewer'), ('shop', 'aude', 'auditor'), ('bank', 'otto', 'owner');
+    create role gateway login in role ops_member;
+    create role worker login in role ops_runner;
+    create role stranger login;
 ";
 
 /// A cluster for roles to be made in; everybody may log in.
 pub async fn cluster() -> Cluster {
-    let options = ClusterOptions { auth: Auth::Trust, database: MIGRATED.to_owned(), ..ClusterOptions::default() };
-    Cluster::create(options).await.expect("a PostgreSQL")
+    Cluster::create(postgres::options()).await.expect("a PostgreSQL")
 }
 
 /// The program's own way to bring a database up to date.
 pub async fn migrate(url: &str) -> Ended {
     let pairs = [("OPS_DATABASE_URL".to_owned(), url.to_owned())];
     Environment::new(pairs).run(&["migrate"]).await
-}
-
-static SHARED: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-static SERVER: Mutex<Option<Arc<Cluster>>> = Mutex::new(None);
-
-/// A static is never dropped, and its folder would stay.
-extern "C" fn stop_server() {
-    drop(SERVER.lock().map(|mut server| server.take()));
-}
-
-async fn server() -> Arc<Cluster> {
-    let _alone = SHARED.lock().await;
-    if let Some(server) = SERVER.lock().expect("no test panics here").clone() {
-        return server;
-    }
-    let made = Arc::new(cluster().await);
-    migrate(&made.url()).await.expect_code(0).expect_text("schema ops is up to date");
-    let mut c = made.connect().await.expect("a connection");
-    c.execute(PEOPLE).await.expect("people");
-    for (role, of) in [("gateway", "in role ops_member"), ("worker", "in role ops_runner"), ("stranger", "")] {
-        c.execute(AssertSqlSafe(format!("create role {role} login {of}"))).await.expect("a role");
-    }
-    c.close().await.expect("closed");
-    *SERVER.lock().expect("no test panics here") = Some(made.clone());
-    // SAFETY: the handler is a plain function that touches only this static.
-    assert_eq!(unsafe { libc::atexit(stop_server) }, 0);
-    made
 }
 
 /// A database of one test, and a session of its owner.
@@ -71,16 +43,12 @@ pub struct Db {
 
 impl Db {
     pub async fn new() -> Db {
-        Db::like(MIGRATED).await
+        Db::like(postgres::MIGRATED).await
     }
 
     pub async fn like(template: &str) -> Db {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let server = server().await;
-        let name = format!("test_{}", COUNT.fetch_add(1, Ordering::SeqCst));
-        let mut c = server.connect_options().database("postgres").connect().await.expect("a connection");
-        let create = format!("create database {name} template {template}");
-        c.execute(AssertSqlSafe(create)).await.expect("a database");
+        let server = postgres::server(PEOPLE).await;
+        let name = postgres::database(&server, template).await;
         let session = Session::of(server.connect_options().database(&name)).await;
         Db { server, name, session }
     }
@@ -90,7 +58,9 @@ impl Db {
     }
 
     pub fn url_of(&self, role: &str) -> String {
-        self.server.url_as(role, self.server.password()).replace(&format!("/{MIGRATED}"), &format!("/{}", self.name))
+        self.server
+            .url_as(role, self.server.password())
+            .replace(&format!("/{}", postgres::MIGRATED), &format!("/{}", self.name))
     }
 
     /// A session of somebody else.

@@ -90,7 +90,7 @@ async fn a_restore_to_production_waits_for_a_second_person() {
     world.execute(&format!("select ops.queue_restore('{asked}')")).await;
     let forced = end_of(&world, "restores", &asked).await;
     World::expect(&forced, "failed");
-    assert!(forced.error.clone().expect("a reason").contains("is not approved: its approval is pending"));
+    assert!(forced.summary.error.expect("a reason").contains("is not approved: its approval is pending"));
     assert_eq!(people(&mut prod).await, 0, "nothing was touched");
 
     let asked = restore(&world, &made, "shop-prod").await;
@@ -121,7 +121,7 @@ async fn a_dump_that_is_not_what_was_recorded_is_never_restored_and_a_restore_th
     let asked = restore(&world, &made, "shop-dev").await;
     let broken = end_of(&world, "restores", &asked).await;
     World::expect(&broken, "failed");
-    let error = broken.error.clone().expect("a reason");
+    let error = broken.summary.error.expect("a reason");
     assert!(error.contains("pg_restore ended with code 1") && error.contains("cannot drop"), "{error}");
     assert!(error.ends_with("drop it, or restore into an empty database"), "{error}");
     assert_eq!(people(&mut dev).await, 999, "as it was");
@@ -134,15 +134,15 @@ async fn a_dump_that_is_not_what_was_recorded_is_never_restored_and_a_restore_th
     let asked = restore(&world, &made, "shop-dev").await;
     let refused = end_of(&world, "restores", &asked).await;
     World::expect(&refused, "failed");
-    assert!(refused.error.clone().expect("a reason").contains("is not the one that was made"));
+    assert!(refused.summary.error.expect("a reason").contains("is not the one that was made"));
     assert_eq!(row(&world, "restores", &asked, "status").await, "failed");
     std::fs::remove_file(&file).expect("removed");
     let asked = restore(&world, &made, "shop-dev").await;
     assert!(
         end_of(&world, "restores", &asked)
             .await
+            .summary
             .error
-            .clone()
             .expect("a reason")
             .contains("the artifact store has no ")
     );
@@ -156,12 +156,12 @@ async fn a_backup_without_a_database_fails_with_what_is_missing() {
     let runner = world.runner();
     let nameless = backup(&world, "dev").await;
     let run = end_of(&world, "backups", &nameless).await;
-    assert!(run.error.clone().expect("a reason").contains("environment shop-dev has no db_name"), "{nameless}");
+    assert!(run.summary.error.expect("a reason").contains("environment shop-dev has no db_name"), "{nameless}");
     assert_eq!(row(&world, "backups", &nameless, "status").await, "failed");
     world.execute("update ops.environments set db_name = 'nowhere' where env_id = 'shop-staging'").await;
     let gone = backup(&world, "staging").await;
     let run = end_of(&world, "backups", &gone).await;
-    assert!(run.error.clone().expect("a reason").contains("database \"nowhere\" does not exist"));
+    assert!(run.error.as_ref().expect("a reason").contains("database \"nowhere\" does not exist"));
     assert_eq!(run.attempt, 1, "another attempt would not help");
     runner.end().await;
     let stored = std::fs::read_dir(world.store()).into_iter().flatten().flatten();

@@ -2,6 +2,8 @@
 
 #[path = "../support/binary.rs"]
 mod binary;
+#[path = "../support/postgres.rs"]
+mod postgres;
 
 mod backups;
 mod builds;

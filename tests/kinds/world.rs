@@ -1,5 +1,6 @@
 //! One PostgreSQL for all tests; for each a database, a GitHub, a Railway, a store, and runners that can be killed.
 
+use crate::postgres;
 use ops_controller::clients::Seam;
 use ops_controller::clients::seam::Point;
 use ops_controller::config::OpsConfig;
@@ -10,7 +11,7 @@ use ops_controller::runs::schema::Address;
 use ops_controller::runs::{NewRun, RunsError, queue};
 use ops_controller::sandbox::faults::Faults;
 use ops_controller::sandbox::github::{GitHub, GitHubOptions};
-use ops_controller::sandbox::postgres::{Auth, Cluster, ClusterOptions};
+use ops_controller::sandbox::postgres::Cluster;
 use ops_controller::sandbox::railway::{Railway, RailwayOptions};
 use ops_controller::sandbox::webapp::{Webapp, WebappOptions};
 use serde_json::{Value, json};
@@ -28,30 +29,6 @@ use tokio_util::sync::CancellationToken;
 /// Nothing here takes nearly that long; a loaded machine may.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 pub const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
-const MIGRATED: &str = "migrated";
-
-static SHARED: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-static SERVER: Mutex<Option<Arc<Cluster>>> = Mutex::new(None);
-
-/// A static is never dropped, and its folder would stay.
-extern "C" fn stop_server() {
-    drop(SERVER.lock().map(|mut server| server.take()));
-}
-
-async fn server() -> Arc<Cluster> {
-    if let Some(server) = SERVER.lock().expect("no test panics here").clone() {
-        return server;
-    }
-    // Checking a password takes a debug build longer than the rest of a connection.
-    let options = ClusterOptions { auth: Auth::Trust, database: MIGRATED.to_owned(), ..ClusterOptions::default() };
-    let made = Arc::new(Cluster::create(options).await.expect("a PostgreSQL"));
-    let address = Address::from_url(&made.url(), "test").expect("an address");
-    address.migrate().await.expect("migrated");
-    *SERVER.lock().expect("no test panics here") = Some(made.clone());
-    // SAFETY: the handler is a plain function that touches only this static.
-    assert_eq!(unsafe { libc::atexit(stop_server) }, 0);
-    made
-}
 
 /// Databases whose tests are over: to empty one is much cheaper than to copy one.
 static FREE: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -64,19 +41,14 @@ const EMPTIED: &str = "
 
 /// An empty one, migrated.
 async fn database() -> (Arc<Cluster>, String) {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    // A database that is copied must have nobody in it.
-    let _alone = SHARED.lock().await;
-    let server = server().await;
+    let server = postgres::server("").await;
     let free = FREE.lock().expect("no test panics here").pop();
     if let Some(name) = free {
         let mut c = connect(server.connect_options().database(&name)).await;
         execute(&mut c, EMPTIED).await;
         return (server, name);
     }
-    let name = format!("ops_{}", COUNT.fetch_add(1, Ordering::SeqCst));
-    let mut c = connect(server.connect_options().database("postgres")).await;
-    execute(&mut c, &format!("create database {name} template {MIGRATED}")).await;
+    let name = postgres::database(&server, postgres::MIGRATED).await;
     (server, name)
 }
 
@@ -113,7 +85,7 @@ impl World {
             .expect("Railway");
         let github = GitHub::start(options).await.expect("GitHub");
         let folder = tempfile::Builder::new().prefix("ops-kinds-").tempdir().expect("a folder");
-        let url = server.url().replace(&format!("/{MIGRATED}"), &format!("/{name}"));
+        let url = postgres::url(&server, &name);
         let address = Address::from_url(&url, "test").expect("an address");
         let session = tokio::sync::Mutex::new(address.connect().await.expect("a connection"));
         let world = World {
@@ -169,7 +141,7 @@ impl World {
     }
 
     pub fn url_of(&self, database: &str) -> String {
-        self.server.url().replace(&format!("/{MIGRATED}"), &format!("/{database}"))
+        postgres::url(&self.server, database)
     }
 
     /// A database of an environment, which then has its name.
@@ -334,7 +306,7 @@ impl World {
     pub async fn failed(&self, run: &str) -> String {
         let run = self.ended(run).await;
         World::expect(&run, "failed");
-        run.error.clone().expect("a reason")
+        run.summary.error.expect("a reason")
     }
 
     /// Polled, because the database changes by itself.

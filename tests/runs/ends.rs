@@ -75,7 +75,7 @@ async fn what_may_help_is_tried_again_later_and_what_cannot_is_not() {
     store.execute("update ops.runs set backoff_seconds = 0.2").await;
 
     let ended = store.until_status(&flaky, "success").await;
-    assert_eq!((ended.attempt, ended.error.clone()), (2, None));
+    assert_eq!((ended.attempt, ended.summary.error), (2, None));
     assert_eq!(store.outcomes(&flaky).await, [Some("retry".to_owned()), Some("success".to_owned())]);
     let ended = store.until_status(&hopeless, "failed").await;
     assert_eq!(ended.attempt, 1, "an attempt that cannot help is not made");
@@ -158,7 +158,7 @@ async fn a_runner_that_is_stopped_lets_phases_end_and_hands_the_rest_back_unspen
     runner.end().await;
     assert_eq!(store.run(&patient).await.status, "success");
     let back = store.run(&stubborn).await;
-    assert_eq!((back.status.as_str(), back.attempt, back.claimed_by.clone()), ("queued", 0, None));
+    assert_eq!((back.status.as_str(), back.attempt, back.claimed_by.as_deref()), ("queued", 0, None));
     assert_eq!(store.outcomes(&stubborn).await, [Some("handed_back".to_owned())]);
     assert_eq!(store.run(&waiting).await.status, "queued");
 }
@@ -200,7 +200,7 @@ async fn an_outcome_that_cannot_be_stored_fails_its_run_alone() {
     let small = store.queue_kind("small").await;
     let runner = store.runner(quick("one"), vec![("huge", Arc::new(Huge)), ("small", Steps::default().kind())]);
     let ended = store.until_status(&huge, "failed").await;
-    assert!(ended.error.as_ref().is_some_and(|e| e.contains("could not be stored") && e.contains("document is small")));
+    assert!(ended.summary.error.is_some_and(|e| e.contains("could not be stored") && e.contains("document is small")));
     store.until_status(&small, "success").await;
     runner.end().await;
 }
