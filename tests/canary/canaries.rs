@@ -48,11 +48,14 @@ pub fn value(name: &str) -> String {
     match name {
         "DIGITALOCEAN_TOKEN" => format!("dop_v1_{}", letters(name, 64)),
         "TRIGGER_WORKER_TOKEN" => worker_token(name),
-        "DATABASE_URL" | "OPS_DATABASE_URL" => format!("{ODD}{}", letters(name, 24)),
+        "DATABASE_URL" | "OPS_DATABASE_URL" | "TARGET_DATABASE_URL" => format!("{ODD}{}", letters(name, 24)),
         // Secrets of people's own making; single quotes and backslashes are refused in a droplet's set-up.
         "DOCKER_REGISTRY_PASSWORD" => format!("Reg\"istry%{}<&>", letters(name, 24)),
         "API_TOKEN" => format!("{}/+={}", letters(name, 20), letters("more of it", 12)),
         "RAILWAY_API_TOKEN" | "RAILWAY_TOKEN" | "MANAGED_WORKER_SECRET" => letters(name, 36),
+        "GITHUB_TOKEN" => format!("ghp_{}", letters(name, 36)),
+        "AWS_ACCESS_KEY_ID" => format!("AKIA{}", letters(name, 16).to_uppercase()),
+        "AWS_SECRET_ACCESS_KEY" => format!("{}/+{}", letters(name, 20), letters("more of the key", 18)),
         other => panic!("{other} is a secret variable without a canary: give it one here"),
     }
 }

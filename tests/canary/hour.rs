@@ -83,6 +83,9 @@ fn deployment() -> Deployment {
     for Canary { name, value } in canaries::of_variables() {
         match name.as_str() {
             "DATABASE_URL" => deployment.set(&name, &watched),
+            "TARGET_DATABASE_URL" => {
+                deployment.set(&name, &canaries::database_url(&name, "somebody", "target.example.org:5432/x"));
+            }
             // A lease is taken over the wire, which this world has not: the real program shows it.
             "OPS_DATABASE_URL" => {}
             _ => deployment.set(&name, &value),

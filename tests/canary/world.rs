@@ -79,6 +79,7 @@ impl World {
             env = match name.as_str() {
                 "DATABASE_URL" => env.with(&name, &url),
                 "OPS_DATABASE_URL" => env.with(&name, &ops),
+                "TARGET_DATABASE_URL" => env.with(&name, canaries::database_url(&name, ROLE, &host)),
                 "TRIGGER_WORKER_TOKEN" => env,
                 "API_TOKEN" | "DOCKER_REGISTRY_PASSWORD" => {
                     env.with(&format!("{name}_FILE"), self.file(&name, &canary.value))
@@ -98,6 +99,7 @@ impl World {
         let settings = format!("TRIGGER_WORKER_TOKEN={token}\n");
         self.env = env
             .with("ENV_FILE", self.file("settings", &settings))
+            .with("ARTIFACT_STORE", self.beside("artifacts").display().to_string())
             .with("DOCKER_REGISTRY_USERNAME", "somebody")
             .with("STATE_FILE", self.state_file().display().to_string());
     }
