@@ -59,6 +59,8 @@ pub async fn serve(
         let _ = telemetry.set_level(&config.log_level);
     });
     let controls = daemon.controls();
+    // Before anything that takes time: a stop is heard from the beginning.
+    tokio::spawn(signals(controls.clone()));
     let handle = metrics::install();
     let work = match config.ops().map(|ops| Work::start(&ops, controls.stop.child_token())).transpose() {
         Ok(work) => work,
@@ -73,7 +75,6 @@ pub async fn serve(
     let runs = work.as_ref().map(|work| work.routes.clone());
     let routes = http::router(controls.clone(), Some(handle), access, runs.clone());
     let mut server = tokio::spawn(http::serve(listener, routes, controls.clone()));
-    tokio::spawn(signals(controls.clone()));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"), %address, state_file = %config.state_file.display(),
         "ops-controller {} listens on http://{address}", env!("CARGO_PKG_VERSION")
@@ -134,18 +135,21 @@ fn inode(path: &Path) -> Option<u64> {
     std::fs::metadata(path).ok().map(|meta| meta.ino())
 }
 
-async fn signals(controls: Controls) {
+/// Heard from the call on, not from the first poll.
+fn signals(controls: Controls) -> impl Future<Output = ()> {
     let streams = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = streams else {
-        tracing::error!("signals cannot be received");
-        return;
-    };
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); break }
-            _ = interrupt.recv() => { tracing::info!("interrupted: stopping"); break }
-            _ = hangup.recv() => controls.ask(Request::Reload),
+    async move {
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = streams else {
+            tracing::error!("signals cannot be received");
+            return;
+        };
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); break }
+                _ = interrupt.recv() => { tracing::info!("interrupted: stopping"); break }
+                _ = hangup.recv() => controls.ask(Request::Reload),
+            }
         }
+        controls.stop.cancel();
     }
-    controls.stop.cancel();
 }

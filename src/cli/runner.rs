@@ -106,7 +106,12 @@ fn run_one(
 async fn work(address: Address, options: Options, kinds: Kinds, stop: CancellationToken) {
     let mut pause = SHORTEST_PAUSE;
     while !stop.is_cancelled() {
-        let began = match address.migrate().await {
+        let migrated = tokio::select! {
+            // A server that never answers keeps nobody.
+            () = stop.cancelled() => return,
+            migrated = address.migrate() => migrated,
+        };
+        let began = match migrated {
             Ok(_) => Runner::new(address.clone(), options.clone(), kinds.clone()).run(stop.clone()).await,
             Err(error) => Err(error),
         };
@@ -130,6 +135,9 @@ pub async fn run() -> u8 {
         tracing::error!("RUNNER_CONCURRENCY is 0: this runner would never do anything");
         return super::CONFIGURATION;
     }
+    // Before anything that takes time: a stop is heard from the beginning.
+    let stop = CancellationToken::new();
+    tokio::spawn(signals(stop.clone()));
     let listener = match TcpListener::bind(config.listen_addr).await {
         Ok(listener) => listener,
         Err(error) => {
@@ -140,8 +148,6 @@ pub async fn run() -> u8 {
     let address = listener.local_addr().unwrap_or(config.listen_addr);
     let handle = metrics::install();
     report::describe();
-    let stop = CancellationToken::new();
-    tokio::spawn(signals(stop.clone()));
     let work = match Work::start(&config, stop.clone()) {
         Ok(work) => work,
         Err(error) => {
@@ -172,18 +178,21 @@ pub fn writes(address: SocketAddr, token: Option<&Secret>) -> Writes {
     }
 }
 
-async fn signals(stop: CancellationToken) {
+/// Heard from the call on, not from the first poll.
+fn signals(stop: CancellationToken) -> impl Future<Output = ()> {
     let streams = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = streams else {
-        tracing::error!("signals cannot be received");
-        return;
-    };
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => { tracing::info!("SIGTERM: no more runs are claimed"); break }
-            _ = interrupt.recv() => { tracing::info!("interrupted: no more runs are claimed"); break }
-            _ = hangup.recv() => tracing::warn!("SIGHUP: a runner reads its settings at the start only"),
+    async move {
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = streams else {
+            tracing::error!("signals cannot be received");
+            return;
+        };
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => { tracing::info!("SIGTERM: no more runs are claimed"); break }
+                _ = interrupt.recv() => { tracing::info!("interrupted: no more runs are claimed"); break }
+                _ = hangup.recv() => tracing::warn!("SIGHUP: a runner reads its settings at the start only"),
+            }
         }
+        stop.cancel();
     }
-    stop.cancel();
 }

@@ -118,7 +118,11 @@ impl Runner {
         let shared = self.shared(stop);
         let presence = presence(&shared);
         let known = presence.clone();
-        shared.line().with(|c| Box::pin(async move { control::hello(c, &known).await })).await?;
+        let mut line = shared.line();
+        tokio::select! {
+            () = shared.stop.cancelled() => return Ok(()),
+            said = line.with(|c| Box::pin(async move { control::hello(c, &known).await })) => said?,
+        }
         tracing::info!(
             runner = %shared.id.0, concurrency = shared.options.concurrency,
             "runner {} works on {}", shared.id.0, presence.kinds.join(", ")

@@ -176,6 +176,7 @@ async fn the_table_refuses_what_no_lease_can_be() {
     .fetch_all(&mut connection)
     .await
     .expect("the tables");
-    assert_eq!(tables, ["ops._sqlx_migrations", "ops.lease"], "nothing of ours lies elsewhere");
+    assert!(tables.iter().any(|table| table == "ops.lease"), "{tables:?}");
+    assert!(tables.iter().all(|table| table.starts_with("ops.")), "nothing of ours lies elsewhere: {tables:?}");
     pair.stop().await;
 }
