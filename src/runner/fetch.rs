@@ -75,12 +75,15 @@ pub async fn fetch(shared: &Arc<Shared>, tasks: &TaskTracker, words: &mpsc::Send
 
 async fn dispatch(shared: Arc<Shared>, buffer: Arc<Buffer>, tasks: TaskTracker, words: mpsc::Sender<Word>) {
     loop {
+        // In this order: what is still here when we stop is not begun any more.
         let (run, holding) = tokio::select! {
+            biased;
             () = shared.stop.cancelled() => return,
             next = buffer.next() => next,
         };
         let slot = timeout(WAITS_TOO_LONG, shared.slots.clone().acquire_owned());
         let permit = tokio::select! {
+            biased;
             () = shared.stop.cancelled() => None,
             slot = slot => slot.ok().and_then(Result::ok),
         };
