@@ -1,13 +1,12 @@
 //! `run`: listener, signals, daemon. The listener comes first, so that a container is seen to live.
 
 use super::runner::{self, Work};
-use super::{DONE, ERROR, configuration, failed, local};
+use super::{CONFIGURATION, DONE, ERROR, configuration, failed, local};
 use ops_controller::clients::Seam;
 use ops_controller::config::{Config, ConfigError};
 use ops_controller::controller::daemon::{Controls, Daemon, Request};
 use ops_controller::controller::store::Store;
 use ops_controller::http::{self, Access, OpsRoutes, Writes};
-use ops_controller::runner::report;
 use ops_controller::telemetry::{self, Telemetry, metrics};
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -66,12 +65,9 @@ pub async fn serve(
         Ok(work) => work,
         Err(error) => {
             tracing::error!(%error, "the runner cannot be set up: {error}");
-            return ERROR;
+            return CONFIGURATION;
         }
     };
-    if work.is_some() {
-        report::describe();
-    }
     let runs = work.as_ref().map(|work| work.routes.clone());
     let routes = http::router(controls.clone(), Some(handle), access, runs.clone());
     let mut server = tokio::spawn(http::serve(listener, routes, controls.clone()));

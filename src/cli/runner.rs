@@ -1,6 +1,6 @@
 //! `runner`: claims and executes durable runs, without the controller. The daemon has the same inside.
 
-use super::{DONE, ERROR, configuration_errors};
+use super::{CONFIGURATION, DONE, ERROR, configuration_errors};
 use ops_controller::clients::Seam;
 use ops_controller::config::OpsConfig;
 use ops_controller::http::ops::{Executed, NotExecuted, RunOne};
@@ -38,14 +38,21 @@ pub struct Work {
 impl Work {
     /// Starts the runner, unless RUNNER_CONCURRENCY is 0. `Err`: a setting that only shows here to be wrong.
     pub fn start(config: &OpsConfig, stop: CancellationToken) -> Result<Work, String> {
+        if let Some(unknown) = config.runner.kinds.iter().find(|kind| !kinds::NAMES.contains(&kind.as_str())) {
+            // A runner that waits for a kind that nobody executes looks like one that has nothing to do.
+            return Err(format!("RUNNER_KINDS names {unknown}; there are {}", kinds::NAMES.join(", ")));
+        }
+        report::describe();
         let address = Address::from_url(config.ops_database_url.expose(), "ops-controller runner");
         let address = address.map_err(|e| e.to_string())?;
         let settings = Settings::new(config, &Seam::default()).map_err(|e| e.to_string())?;
         let kinds = kinds::all(&Arc::new(settings));
         let options = options(config);
         let executions = TaskTracker::new();
-        let run_one = run_one(&address, &options, &kinds, executions.clone(), stop.clone());
-        let routes = OpsRoutes::new(&address, kinds.keys().cloned()).with_execution(run_one);
+        let mut routes = OpsRoutes::new(&address, kinds.keys().cloned());
+        if kinds.contains_key(BUILD) {
+            routes = routes.with_execution(run_one(&address, &options, &kinds, executions.clone(), stop.clone()));
+        }
         let runner = (options.concurrency > 0).then(|| tokio::spawn(work(address, options, kinds, stop)));
         Ok(Work { routes, runner, executions })
     }
@@ -133,7 +140,7 @@ pub async fn run() -> u8 {
     let _telemetry = telemetry::init(config.log_format, &config.log_level, &config.secrets());
     if config.runner.concurrency == 0 {
         tracing::error!("RUNNER_CONCURRENCY is 0: this runner would never do anything");
-        return super::CONFIGURATION;
+        return CONFIGURATION;
     }
     // Before anything that takes time: a stop is heard from the beginning.
     let stop = CancellationToken::new();
@@ -147,12 +154,11 @@ pub async fn run() -> u8 {
     };
     let address = listener.local_addr().unwrap_or(config.listen_addr);
     let handle = metrics::install();
-    report::describe();
     let work = match Work::start(&config, stop.clone()) {
         Ok(work) => work,
         Err(error) => {
             tracing::error!(%error, "the runner cannot be set up: {error}");
-            return ERROR;
+            return CONFIGURATION;
         }
     };
     let access = Access::from(writes(address, config.api_token.as_ref()));

@@ -135,6 +135,16 @@ async fn a_runner_alone_asks_for_nothing_of_the_controllers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kind_that_nobody_executes_is_refused_at_the_start() {
+    let environment = Environment::default()
+        .with("OPS_DATABASE_URL", "postgresql://ops@127.0.0.1:1/ops")
+        .with("LISTEN_ADDR", "127.0.0.1:0")
+        .with("RUNNER_KINDS", "build,buidl");
+    let refused = environment.run(&["runner"]).await.expect_code(78);
+    refused.expect_text("RUNNER_KINDS names buidl; there are build, custom, backup, restore");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sandbox_builds_and_deploys_a_commit_of_its_own() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("out");
