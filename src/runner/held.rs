@@ -26,7 +26,7 @@ pub struct Holding {
     /// Ends before the database's lease does.
     pub grant: Grant,
     token: CancellationToken,
-    why: OnceLock<Stop>,
+    why: Mutex<Option<Stop>>,
     /// Its end is on its way to the database: that it is gone there is no surprise.
     pub is_ending: AtomicBool,
     /// The run's status after our end of it, once the database has said so.
@@ -39,15 +39,20 @@ impl Holding {
             hold: Hold { run_id: run.run_id.clone(), lease_token: run.lease_token },
             grant: Grant::new("the run's lease", until, || Ok(())),
             token: CancellationToken::new(),
-            why: OnceLock::new(),
+            why: Mutex::new(None),
             is_ending: AtomicBool::new(false),
             became: OnceLock::new(),
         }
     }
 
-    /// The first reason stays.
+    /// The first reason stays, but a lost lease outweighs it: of what is another's nothing may be said.
     pub fn stop(&self, why: Stop) {
-        self.why.get_or_init(|| why);
+        {
+            let mut reason = self.why.lock().unwrap_or_else(PoisonError::into_inner);
+            if reason.is_none() || why == Stop::Lost {
+                *reason = Some(why);
+            }
+        }
         if why == Stop::Lost {
             self.grant.end(Fenced::new("the run's lease was lost"));
         }
@@ -60,7 +65,7 @@ impl Holding {
     }
 
     pub fn stopped(&self) -> Option<Stop> {
-        self.why.get().copied()
+        *self.why.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -99,5 +104,39 @@ impl Held {
 
     pub fn stop_all(&self, why: Stop) {
         self.map().values().for_each(|holding| holding.stop(why));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_first_reason_stays_but_a_lost_lease_outweighs_it() {
+        let run = Claimed {
+            run_id: "run-1".to_owned(),
+            kind: "a".to_owned(),
+            project_id: None,
+            env_id: None,
+            git_sha: None,
+            git_ref: None,
+            attempt: 1,
+            max_attempts: 1,
+            lease_token: 1,
+            input: json!({}),
+            metadata: json!({}),
+            waited: Duration::ZERO,
+            has_phases: false,
+        };
+        let holding = Holding::new(&run, Duration::MAX);
+        assert_eq!(holding.stopped(), None);
+        holding.stop(Stop::Cancelled);
+        holding.stop(Stop::Shutdown);
+        assert_eq!(holding.stopped(), Some(Stop::Cancelled));
+        assert!(holding.grant.check().is_ok(), "who is cancelled may still tidy up");
+        holding.stop(Stop::Lost);
+        assert_eq!(holding.stopped(), Some(Stop::Lost));
+        assert!(holding.grant.check().is_err());
     }
 }
