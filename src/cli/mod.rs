@@ -74,6 +74,9 @@ pub enum Command {
         yes: bool,
     },
     /// Claim and execute durable runs, without the controller (`run` does so, too)
+    ///
+    /// Needs OPS_DATABASE_URL and nothing of the controller's; the kinds of runs need what README's
+    /// "Durable runs" says. SIGTERM: nothing more is claimed, phases may go on for RUNNER_GRACE.
     Runner,
     /// Make or update the tables in OPS_DATABASE_URL (every start does so, too)
     Migrate,

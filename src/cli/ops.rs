@@ -76,7 +76,7 @@ pub fn actor() -> String {
     let user = unsafe { libc::geteuid() };
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = super::local::name_of(user, &users).map_or_else(|| format!("user {user}"), str::to_owned);
-    format!("{name}@{}", ops_controller::runner::hostname())
+    format!("{name}@{}", ops_controller::clients::machine::hostname())
 }
 
 /// Text of others, for a terminal: nothing in it moves the cursor or ends the line.

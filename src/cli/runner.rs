@@ -1,14 +1,14 @@
 //! `runner`: claims and executes durable runs, without the controller. The daemon has the same inside.
 
 use super::{CONFIGURATION, DONE, ERROR, configuration_errors};
-use ops_controller::clients::Seam;
+use ops_controller::clients::{Seam, machine};
 use ops_controller::config::OpsConfig;
 use ops_controller::http::ops::{Executed, NotExecuted, RunOne};
 use ops_controller::http::{self, Access, OpsRoutes, Writes};
 use ops_controller::plan::secret::Secret;
 use ops_controller::runner::kinds::{self, Settings};
 use ops_controller::runner::once::OnceError;
-use ops_controller::runner::{Kinds, Options, Runner, hostname, report};
+use ops_controller::runner::{Kinds, Options, Runner, report};
 use ops_controller::runs::schema::Address;
 use ops_controller::telemetry::{self, metrics};
 use std::net::SocketAddr;
@@ -70,7 +70,7 @@ impl Work {
 fn options(config: &OpsConfig) -> Options {
     let runner = &config.runner;
     Options {
-        worker_id: runner.worker_id.clone().unwrap_or_else(hostname),
+        worker_id: runner.worker_id.clone().unwrap_or_else(machine::hostname),
         concurrency: runner.concurrency,
         lease: runner.lease,
         poll: runner.poll,

@@ -9,6 +9,7 @@ pub mod error;
 pub mod fence;
 pub mod github;
 pub mod http;
+pub mod machine;
 pub mod postgres;
 pub mod railway;
 pub mod remedy;

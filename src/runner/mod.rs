@@ -16,6 +16,7 @@ pub mod once;
 mod pace;
 pub mod report;
 
+use crate::clients::machine;
 use crate::runs::RunsError;
 use crate::runs::control::{self, Presence};
 use crate::runs::line::Line;
@@ -104,7 +105,7 @@ impl Shared {
 
 impl Runner {
     pub fn new(address: Address, options: Options, kinds: Kinds) -> Runner {
-        let id = RunnerId(format!("{}-{}", options.worker_id, nonce()));
+        let id = RunnerId(format!("{}-{}", options.worker_id, machine::word()));
         Runner { address, options, kinds, id }
     }
 
@@ -210,29 +211,9 @@ fn presence(shared: &Shared) -> Presence {
     Presence {
         runner_id: shared.id.0.clone(),
         worker_id: shared.options.worker_id.clone(),
-        hostname: hostname(),
+        hostname: machine::hostname(),
         pid: i32::try_from(std::process::id()).unwrap_or_default(),
         kinds: shared.kinds.keys().cloned().collect(),
         concurrency: i32::try_from(shared.options.concurrency).unwrap_or(i32::MAX),
     }
-}
-
-/// The machine's name; containers have one each.
-pub fn hostname() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    match name.trim() {
-        "" => "unknown".to_owned(),
-        name => name.to_owned(),
-    }
-}
-
-/// A word that no other start has: a restarted process must not be taken for the one before.
-fn nonce() -> String {
-    let mut bytes = [0u8; 4];
-    // Without chance, the process id and the time tell starts apart.
-    if getrandom::fill(&mut bytes).is_err() {
-        let now = jiff::Timestamp::now().as_nanosecond();
-        bytes = u32::try_from(now & 0xffff_ffff).unwrap_or_default().to_be_bytes();
-    }
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

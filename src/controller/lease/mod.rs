@@ -12,7 +12,7 @@ mod keeper;
 mod term;
 
 use super::store::Store;
-use crate::clients::Fence;
+use crate::clients::{Fence, machine};
 use crate::config::Config;
 use crate::telemetry::metrics;
 pub use folder::Term as FolderLease;
@@ -50,17 +50,7 @@ impl LeaseError {
 
 /// A name for people that no other process has: the machine, what runs there, and a random word.
 fn holder_name(what: &str) -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = match host.trim() {
-        "" => "somewhere",
-        host => host,
-    };
-    let mut word = [0u8; 4];
-    // Without randomness the process's number must do: names are told, epochs are compared.
-    if getrandom::fill(&mut word).is_err() {
-        word = std::process::id().to_be_bytes();
-    }
-    format!("{host}/{what}-{:08x}", u32::from_be_bytes(word))
+    format!("{}/{what}-{}", machine::hostname(), machine::word())
 }
 
 /// One that wants to act. It keeps what it has: with the folder's lease it waits for the database's.
