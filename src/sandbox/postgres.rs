@@ -7,20 +7,21 @@
 
 mod binaries;
 pub(in crate::sandbox) mod child;
+mod folder;
 mod setup;
+mod template;
 
-use binaries::User;
 use child::Owned;
+use folder::Folder;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
+use template::Template;
 
 /// Start and crash recovery take well under a second on a folder this small; a loaded machine may
 /// be ten times slower.
@@ -71,36 +72,29 @@ pub struct Cluster {
     // Before `folder`: the server must be gone when its files are removed.
     server: Mutex<Option<Owned>>,
     options: ClusterOptions,
-    bin: PathBuf,
-    user: Option<User>,
     port: u16,
-    password: String,
     restarts: AtomicU32,
     /// Held while starting or stopping, so that two restarts follow each other.
     changing: tokio::sync::Mutex<()>,
-    folder: TempDir,
+    folder: Folder,
+    /// Kept for whoever comes next.
+    template: Arc<Template>,
 }
 
 impl Cluster {
     pub async fn create(options: ClusterOptions) -> io::Result<Cluster> {
-        let folder = tempfile::Builder::new().prefix("ops-postgres-").tempdir()?;
-        let bin = binaries::folder()?;
-        let user = User::to_become()?;
-        if let Some(User { uid, gid }) = user {
-            std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid))?;
-        }
+        let template = Template::shared().await?;
+        let folder = Folder::create()?;
+        template.copy_to(&folder.data()).await?;
         let mut cluster = Cluster {
             server: Mutex::new(None),
             options,
-            bin,
-            user,
             port: 0,
-            password: random_password()?,
             restarts: AtomicU32::new(0),
             changing: tokio::sync::Mutex::new(()),
             folder,
+            template,
         };
-        cluster.initialise().await?;
         cluster.start_on_a_free_port().await?;
         cluster.create_database().await?;
         Ok(cluster)
@@ -108,7 +102,7 @@ impl Cluster {
 
     /// For the superuser, with the password percent-encoded.
     pub fn url(&self) -> String {
-        self.url_as(SUPERUSER, &self.password)
+        self.url_as(SUPERUSER, self.password())
     }
 
     pub fn url_as(&self, role: &str, password: &str) -> String {
@@ -122,7 +116,7 @@ impl Cluster {
     }
 
     pub fn password(&self) -> &str {
-        &self.password
+        &self.template.password
     }
 
     pub fn database(&self) -> &str {
@@ -135,7 +129,7 @@ impl Cluster {
             .host("127.0.0.1")
             .port(self.port)
             .username(SUPERUSER)
-            .password(&self.password)
+            .password(self.password())
             .database(&self.options.database)
             .ssl_mode(PgSslMode::Disable)
             .disable_statement_logging()
@@ -215,8 +209,8 @@ impl Cluster {
             return Ok(());
         }
         let log = std::fs::File::options().create(true).append(true).open(self.log_file())?;
-        let mut command = self.program("postgres");
-        command.arg("-D").arg(self.data()).args(&self.options.extra_command_line);
+        let mut command = self.folder.program("postgres");
+        command.arg("-D").arg(self.folder.data()).args(&self.options.extra_command_line);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         // SIGQUIT is PostgreSQL's immediate shutdown: its children go with it.
         let server = child::spawn(command, libc::SIGQUIT)?;
