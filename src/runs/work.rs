@@ -71,6 +71,12 @@ pub async fn success_before(
     row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
 }
 
+/// The build, queued after this one, that has come into service already; unless somebody asked for this
+/// one again since.
+pub async fn superseded_by(c: &mut PgConnection, run_id: &str) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query("select ops.superseded_by($1)").bind(run_id).fetch_one(c).await?.try_get(0)
+}
+
 /// A dump as it is recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backup {

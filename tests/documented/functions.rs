@@ -102,6 +102,18 @@ async fn many_workers_at_once_get_each_run_once_in_order_and_builds_alone() {
     assert_eq!(db.ask("select kind, status from ops.runs where claimed_by is null").await, "deploy|queued");
 }
 
+#[tokio::test]
+async fn builds_of_one_environment_take_turns_and_those_of_others_do_not_wait() {
+    let mut db = Db::new().await;
+    let build = |env: &str| format!("select run_id from ops.queue_run('shop', '{env}', 'abc123', 'refs/heads/main')");
+    let (first, second) = (db.ask(&build("dev")).await, db.ask(&build("dev")).await);
+    let other = db.ask(&build("prod")).await;
+    let claim = "select run_id from ops.claim_next_run('w1')";
+    assert_eq!((db.ask(claim).await, db.ask(claim).await, db.ask(claim).await), (first.clone(), other, String::new()));
+    db.ask(&format!("select ops.finish_run('{first}', 'failed')")).await;
+    assert_eq!(db.ask(claim).await, second);
+}
+
 /// What the document's own end-to-end script goes through.
 #[tokio::test]
 async fn the_whole_way_from_a_project_to_a_finished_run() {

@@ -10,4 +10,5 @@ mod builds;
 mod commands;
 mod custom;
 mod recovery;
+mod turns;
 mod world;

@@ -67,12 +67,12 @@ async fn what_may_help_is_tried_again_later_and_what_cannot_is_not() {
         .kind();
     let hopeless = Steps::default().phase("call", |_| broken(PhaseError::failed("no such number"))).kind();
     let busy = Steps::default().phase("call", |_| broken(PhaseError::transient("busy again"))).kind();
+    store.execute("alter table ops.runs alter column backoff_seconds set default 0.2").await;
     let runner = store.runner(quick("one"), vec![("flaky", flaky), ("hopeless", hopeless), ("busy", busy)]);
 
     let flaky = store.queue_kind("flaky").await;
     let hopeless = store.queue_kind("hopeless").await;
     let busy = store.enqueue(&NewRun { max_attempts: 2, ..NewRun::of_kind("busy") }).await.run_id;
-    store.execute("update ops.runs set backoff_seconds = 0.2").await;
 
     let ended = store.until_status(&flaky, "success").await;
     assert_eq!((ended.attempt, ended.summary.error), (2, None));
@@ -94,6 +94,27 @@ async fn what_may_help_is_tried_again_later_and_what_cannot_is_not() {
     let refused = control::requeue(&mut store.c().await, &flaky, Actor("somebody")).await.map_err(RunsError::from);
     assert!(matches!(refused, Err(RunsError::Conflict(_))), "{refused:?}");
     runner.end().await;
+}
+
+/// A provider's outage outlasts some seconds; what was lost with its runner has waited for its lease.
+#[tokio::test]
+async fn what_failed_is_tried_again_after_half_a_minute_and_what_was_lost_at_once() {
+    let store = Store::new().await;
+    let waits = "select ceil(extract(epoch from run_at - now()))::bigint from ops.runs";
+    for (ends, between) in [
+        (
+            "select ops.finish_runs(array[run_id], array[1]::bigint[], array['retry'], array[null::jsonb], array['busy']) from ops.runs",
+            14..=30,
+        ),
+        ("update ops.runs set lease_expires_at = now() - interval '1 s'; select ops.rescue_runs()", 0..=1),
+    ] {
+        store.queue_kind("call").await;
+        store.execute("select ops.claim_runs('one', array['call'], 1, interval '1 minute')").await;
+        store.execute(ends).await;
+        let seconds = store.count(waits).await;
+        assert!(between.contains(&seconds), "{seconds} s");
+        store.execute("delete from ops.runs").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

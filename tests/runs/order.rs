@@ -44,9 +44,14 @@ async fn an_idempotency_key_queues_once_and_refuses_to_mean_something_else() {
     let first = store.enqueue(&keyed).await;
     let again = store.enqueue(&keyed).await;
     assert_eq!((first.run_id.as_str(), first.is_new, again.is_new), (again.run_id.as_str(), true, false));
-    let other = NewRun { input: json!({ "x": 1 }), ..keyed };
-    let refused = queue::enqueue(&mut store.c().await, &other).await.map_err(RunsError::from);
-    assert!(matches!(&refused, Err(RunsError::Conflict(why)) if why.contains("used for another run")), "{refused:?}");
+    // Phases of a custom run stand in its metadata.
+    for other in
+        [NewRun { input: json!({ "x": 1 }), ..keyed.clone() }, NewRun { metadata: json!({ "x": 1 }), ..keyed.clone() }]
+    {
+        let refused = queue::enqueue(&mut store.c().await, &other).await.map_err(RunsError::from);
+        let is_told = matches!(&refused, Err(RunsError::Conflict(why)) if why.contains("used for another run"));
+        assert!(is_told, "{refused:?}");
+    }
     assert_eq!(store.count("select count(*) from ops.runs").await, 1);
 }
 

@@ -21,6 +21,8 @@
 //! what is executed nor where it goes: timeouts, `build.github.ref` and `.inputs`, `smoke` with paths,
 //! `artifacts`. Everything else in it is refused: who may queue a run may not thereby deploy elsewhere.
 //!
+//! Builds of one environment take turns, and none takes the place of one that was queued after it.
+//!
 //! `${run_id}`, `${project_id}`, `${env_id}`, `${env_type}`, `${git_sha}`, `${git_ref}`, and from the
 //! deploy on `${image}`, `${image_tag}`, `${image_digest}` are filled in. With
 //! `git_ref = 'rollback-from-<run_id>'` nothing is built: the image is that of the newest build of the
@@ -37,9 +39,8 @@ mod workflow;
 
 use super::{Settings, environment, within};
 use crate::runner::kind::{Context, Kind, Phase, PhaseError, Work};
-use crate::runs::Claimed;
-use crate::runs::names;
-use crate::runs::work::Environment;
+use crate::runs::work::{self, Environment};
+use crate::runs::{Claimed, names};
 use serde_json::{Map, Value, json};
 use settings::Plan;
 use std::collections::BTreeMap;
@@ -83,7 +84,11 @@ impl Kind for Build {
     fn work<'a>(&'a self, context: &'a Context) -> Work<'a> {
         Box::pin(async move {
             let job = Job::of(&self.0, context).await?;
-            match context.phase.name.as_str() {
+            let phase = context.phase.name.as_str();
+            if phase == IMAGE || phase == DEPLOY {
+                job.is_still_wanted().await?;
+            }
+            match phase {
                 IMAGE => within(job.plan.build_limit, "the build", image::build(&job)).await,
                 DEPLOY => within(job.plan.deploy_limit, "the deployment", deploy::deploy(&job)).await,
                 SMOKE => within(job.plan.smoke_limit, "the checks together", smoke::check(&job)).await,
@@ -122,6 +127,19 @@ impl<'a> Job<'a> {
             values.extend(image[name].as_str().map(|text| (name, text.to_owned())));
         }
         Ok(Job { settings, context, environment, plan, values })
+    }
+
+    /// Builds of an environment take turns, but one that failed comes back behind those that were queued
+    /// after it: it must not put an older commit in the place of a newer one.
+    async fn is_still_wanted(&self) -> Result<(), PhaseError> {
+        let run_id = &self.context.run.run_id;
+        let mut c = self.context.pool().acquire().await?;
+        let Some(newer) = work::superseded_by(&mut c, run_id).await? else { return Ok(()) };
+        Err(PhaseError::Failed(format!(
+            "superseded: {newer} was queued later and is in service in environment {} already; \
+             `ops-controller runs retry {run_id}` deploys this one nevertheless",
+            self.environment.env_id
+        )))
     }
 
     /// What an earlier phase of this build yielded.
