@@ -65,11 +65,12 @@ fn in_base64(secret: &str, all: &mut BTreeSet<String>) {
     }
 }
 
-/// As JSON (plain, with `\/`), and as Rust's Debug.
-fn escaped(text: &str) -> [String; 3] {
+/// As JSON (plain, with `\/`, as Go writes it), and as Rust's Debug.
+fn escaped(text: &str) -> [String; 4] {
     let json = inner(serde_json::Value::from(text).to_string());
     let slashes = json.replace('/', "\\/");
-    [json, slashes, inner(format!("{text:?}"))]
+    let go = json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
+    [json, slashes, go, inner(format!("{text:?}"))]
 }
 
 /// Without the quotes around it.
@@ -89,6 +90,11 @@ mod tests {
             let known = spellings(secret);
             assert!(known.iter().any(|s| s != secret && header.contains(s.as_str())), "{header}");
         }
+    }
+
+    #[test]
+    fn a_secret_is_known_as_go_and_other_careful_servers_write_it_in_json() {
+        assert!(spellings("a<b>c&d\"e").contains("a\\u003cb\\u003ec\\u0026d\\\"e"));
     }
 
     #[test]
