@@ -41,7 +41,7 @@ async fn by_hook(job: &Job<'_>, hook: &Request, url: Option<&str>) -> Result<Val
         PhaseError::Lost => PhaseError::Lost,
     };
     let reply = match job.settings.caller.send("call deploy hook", &request).await {
-        Ok(reply) => match request.expect.unmet(&reply) {
+        Ok(reply) => match hook.unmet(&reply) {
             None => Ok(reply),
             Some(why) => Err(refused(&reply, why)),
         },
@@ -57,7 +57,7 @@ async fn by_hook(job: &Job<'_>, hook: &Request, url: Option<&str>) -> Result<Val
         }
     };
     let said: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
-    let text = |name: &str| said[name].as_str().map(str::to_owned);
+    let text = |name: &str| said[name].as_str().map(|text| hook.without_headers(text));
     let url = text("deployment_url").or(url.map(|url| filled(url, &job.values)));
     let id = text("deployment_id").unwrap_or_else(|| run_id.clone());
     // Each hook counts as it likes: its ids are unique with the run's.
