@@ -73,6 +73,15 @@ impl PhaseError {
     pub fn transient(message: impl Into<String>) -> PhaseError {
         PhaseError::Transient(message.into())
     }
+
+    /// The same in other words.
+    pub fn reworded(self, words: impl FnOnce(String) -> String) -> PhaseError {
+        match self {
+            PhaseError::Failed(why) => PhaseError::Failed(words(why)),
+            PhaseError::Transient(why) => PhaseError::Transient(words(why)),
+            PhaseError::Lost => PhaseError::Lost,
+        }
+    }
 }
 
 impl From<RunsError> for PhaseError {

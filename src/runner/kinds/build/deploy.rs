@@ -35,11 +35,6 @@ async fn by_hook(job: &Job<'_>, hook: &Request, url: Option<&str>) -> Result<Val
         .map_err(|_| PhaseError::failed("the run's id is no header"))?;
     request.headers.insert(HeaderName::from_static("idempotency-key"), key);
     job.context.fence().check().map_err(|_| PhaseError::Lost)?;
-    let named = |error| match error {
-        PhaseError::Failed(why) => PhaseError::Failed(format!("the deploy hook: {why}")),
-        PhaseError::Transient(why) => PhaseError::Transient(format!("the deploy hook: {why}")),
-        PhaseError::Lost => PhaseError::Lost,
-    };
     let reply = match job.settings.caller.send("call deploy hook", &request).await {
         Ok(reply) => match hook.unmet(&reply) {
             None => Ok(reply),
@@ -53,7 +48,7 @@ async fn by_hook(job: &Job<'_>, hook: &Request, url: Option<&str>) -> Result<Val
             if matches!(error, PhaseError::Failed(_)) {
                 job.context.settle(&intent, "failed", None, &json!({ "outcome": "refused" })).await?;
             }
-            return Err(named(error));
+            return Err(error.reworded(|why| format!("the deploy hook: {why}")));
         }
     };
     let said: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
