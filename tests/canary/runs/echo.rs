@@ -64,7 +64,10 @@ async fn answer(
     let sent = format!("{uri} {}", String::from_utf8_lossy(&body));
     if let Some((mark, status, way)) = ordered(&sent) {
         mirror.seen.lock().expect("no test panics here").insert(mark);
-        let values = serde_json::from_slice(&body).map_or(Value::Null, |mut body: Value| body["variables"].take());
+        let mut values = serde_json::from_slice(&body).map_or(Value::Null, |mut body: Value| body["variables"].take());
+        if let Some(inner) = values.pointer_mut("/input/variables") {
+            values = inner.take();
+        }
         // Of a question in GraphQL what is asked about: its words alone fill a message.
         let sent = if values.is_object() { format!("{uri} {values}") } else { sent };
         // Of a good answer the body is kept, and that an address is kept out of it nobody promises.

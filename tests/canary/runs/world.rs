@@ -80,6 +80,7 @@ impl<'a> Runs<'a> {
             .with("GITHUB_API_URL", &github_echo.url)
             .with("RAILWAY_API_URL", &railway_echo.url)
             .with("RUNNER_COMMANDS", programs)
+            .with("OPS_PG_BIN", postgres_programs(world, name))
             .with("RUNNER_POLL_INTERVAL", "100ms")
             .with("RUNNER_CONCURRENCY", "40")
             .with("STATE_FILE", world.beside(&format!("{name}/state/state.json")).display().to_string())
@@ -200,6 +201,28 @@ impl<'a> Runs<'a> {
     }
 }
 
+fn script(world: &World, name: &str, text: &str) -> String {
+    let path = world.file(name, &format!("#!/bin/sh\n{text}\n"));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    path
+}
+
+/// What PostgreSQL's programs were started with: everybody on the machine can see it.
+pub const ARGUMENTS: &str = "arguments";
+
+/// The real ones, which note how they are started.
+fn postgres_programs(world: &World, name: &str) -> String {
+    let folder = world.beside(&format!("{name}/bin"));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let noted = world.beside(&format!("{name}/{ARGUMENTS}")).display().to_string();
+    for program in ["pg_dump", "pg_restore"] {
+        let real = format!("$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)/{program}");
+        let text = format!("tr '\\000' ' ' < /proc/$$/cmdline >> {noted}; echo >> {noted}; exec {real} \"$@\"");
+        script(world, &format!("{name}/bin/{program}"), &text);
+    }
+    folder.display().to_string()
+}
+
 /// Programs that tell what they should not.
 fn programs(world: &World, name: &str) -> String {
     let read = "tr '\\000' '\\n' < /proc/$PPID/environ";
@@ -211,10 +234,7 @@ fn programs(world: &World, name: &str) -> String {
         ("long", format!("{read} | grep ^GITHUB_TOKEN= | tr -d '\\n'; head -c {padding} /dev/zero | tr '\\000' x")),
         ("image", format!("{read} > $OPS_RESULT")),
     ];
-    let listed = scripts.map(|(program, script)| {
-        let path = world.file(&format!("{name}/{program}"), &format!("#!/bin/sh\n{script}\n"));
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("executable");
-        format!("{program}={path}")
-    });
+    let listed =
+        scripts.map(|(program, text)| format!("{program}={}", script(world, &format!("{name}/{program}"), &text)));
     listed.join(",")
 }
