@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 
 /// As it came; each character escaped, so that it is a secret again only for who has read the JSON;
 /// encoded; and so far back that who reads only the beginning cuts through a secret.
-pub const WAYS: [&str; 5] = ["raw", "escaped", "base64", "percent", "cut"];
+pub const WAYS: [&str; 6] = ["raw", "escaped", "base64", "hex", "percent", "cut"];
 /// What clients read of an answer that is no JSON.
 const READ: usize = 4096;
 
@@ -116,6 +116,7 @@ fn echo(status: StatusCode, way: &str, said: &str, headers: &HeaderMap) -> Respo
     let said = match way {
         "base64" => STANDARD.encode(said),
         "percent" => percent(),
+        "hex" => said.bytes().map(|byte| format!("{byte:02x}")).collect(),
         _ => said.to_owned(),
     };
     let mut body = match way {
