@@ -107,6 +107,13 @@ pub fn redact_text(text: &str) -> String {
     REDACTOR.redact_text(text)
 }
 
+/// The same without secrets that only this text is to be searched for.
+pub fn redact_also(text: &str, secrets: &[Secret]) -> String {
+    let redactor = Redactor::default();
+    redactor.add_found(secrets);
+    redactor.redact_text(text)
+}
+
 fn build(
     writer: RedactingWriter,
     level: EnvFilter,

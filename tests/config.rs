@@ -186,6 +186,12 @@ fn a_runner_needs_its_database_and_nothing_of_the_controllers() {
     assert_eq!(config.runner.commands["syft"], std::path::Path::new("/usr/bin/syft"));
     assert_eq!((config.runner.concurrency, config.runner.lease), (10, Duration::from_secs(60)));
     assert!(config.secrets().iter().any(|s| s.expose() == "p@ss"), "its password is known to the log");
+    let shared =
+        [url, ("DATABASE_URL", "postgresql://a:c0ntr0ller@db.example.com/d"), ("MANAGED_WORKER_SECRET", "managed")];
+    let secrets = of(&shared).expect("fits").secrets();
+    for known in ["c0ntr0ller", "managed"] {
+        assert!(secrets.iter().any(|s| s.expose() == known), "{known}, which a program may print from its environment");
+    }
     assert!(of(&[]).is_err_and(|e| e.to_string().contains("OPS_DATABASE_URL is required")));
     let bad = of(&[
         url,

@@ -42,6 +42,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "plan::secret",
             "plan::observation::DeploymentStatus",
             "telemetry::redact_text",
+            "telemetry::redact_also",
         ],
     ),
     ("http", &["http", "runs", "controller", "plan", "telemetry", "config"]),

@@ -93,6 +93,7 @@ impl super::Config {
             log_format: self.log_format,
             log_level: self.log_level.clone(),
             effective: self.effective.clone(),
+            secrets: self.secrets(),
         })
     }
 }
@@ -110,6 +111,9 @@ pub struct OpsConfig {
     pub log_format: Option<LogFormat>,
     pub log_level: String,
     pub effective: Vec<Effective>,
+    /// Those of the controller, too: they may stand in the same environment, where a program that a phase
+    /// starts can find them.
+    secrets: Vec<Secret>,
 }
 
 impl OpsConfig {
@@ -139,6 +143,7 @@ impl OpsConfig {
             log_format: p.log_format("LOG_FORMAT", &raw.log_format),
             log_level: p.log_level("LOG_LEVEL", &raw.log_level),
             effective: source.effective(),
+            secrets: source.secrets(),
         };
         match p.errors {
             errors if errors.is_empty() => Ok(config),
@@ -148,8 +153,6 @@ impl OpsConfig {
 
     /// Every secret value that this configuration holds, for the redacting log writer.
     pub fn secrets(&self) -> Vec<Secret> {
-        let own = [Some(&self.ops_database_url), self.railway_api_token.as_ref(), self.railway_project_token.as_ref()];
-        let own = own.into_iter().flatten().chain(self.api_token.as_ref()).chain(self.runner.secrets());
-        super::with_passwords(own.cloned().collect())
+        super::with_passwords(self.secrets.clone())
     }
 }

@@ -5,6 +5,7 @@
 
 use super::Effective;
 use super::variables::{VARIABLES, find};
+use crate::plan::secret::Secret;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -136,6 +137,12 @@ impl Source {
         } else if !value.is_empty() {
             self.values.insert(name, (value, origin));
         }
+    }
+
+    /// The values of all secret variables that are set, whoever reads them.
+    pub fn secrets(&self) -> Vec<Secret> {
+        let set = VARIABLES.iter().filter(|v| v.secret).filter_map(|v| self.values.get(v.name));
+        set.map(|(value, _)| Secret::new(value.trim())).collect()
     }
 
     /// Reads `ENV_FILE`, if one is named. Errors name line numbers, never content.

@@ -3,9 +3,10 @@
 use super::Shared;
 use super::finish::{Word, Work};
 use super::held::{Holding, Stop};
+use super::kept;
 use super::kind::{Context, Kind, Outputs, Phase, PhaseError};
 use crate::runs::line::Asked;
-use crate::runs::record::{self, PhaseEnd, storable, storable_text};
+use crate::runs::record::{self, PhaseEnd};
 use crate::runs::{Claimed, Outcome, RunsError};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -54,8 +55,8 @@ pub async fn execute(shared: &Shared, run: Claimed, holding: Arc<Holding>, words
     holding.is_ending.store(true, Ordering::Relaxed);
     let outcome = match ended {
         Ok(output) => Outcome::Success(output),
-        Err(Broken::Failed(error)) => Outcome::Failed(error),
-        Err(Broken::Transient(error)) => Outcome::Retry(error),
+        Err(Broken::Failed(error)) => Outcome::Failed(kept::text(&error)),
+        Err(Broken::Transient(error)) => Outcome::Retry(kept::text(&error)),
         Err(Broken::Stopped(Stop::Cancelled)) => Outcome::Cancelled(None),
         Err(Broken::Stopped(Stop::Shutdown)) => {
             let _ = words.send(Word::HandBack(holding)).await;
@@ -191,11 +192,12 @@ impl Attempt<'_> {
         let worked = worked
             .unwrap_or_else(|_| Err(PhaseError::Transient(format!("it took longer than {} s", limit.as_secs_f64()))));
         match (worked, self.holding.stopped()) {
-            (Ok(output), _) => Ok(storable(output)),
+            // Before the next phase has it, so that each attempt sees the same.
+            (Ok(output), _) => Ok(kept::value(output)),
             // What it says then is that it was interrupted.
             (Err(_), Some(why)) => Err(Broken::Stopped(why)),
-            (Err(PhaseError::Failed(message)), None) => Err(Broken::Failed(storable_text(&message))),
-            (Err(PhaseError::Transient(message)), None) => Err(Broken::Transient(storable_text(&message))),
+            (Err(PhaseError::Failed(message)), None) => Err(Broken::Failed(kept::text(&message))),
+            (Err(PhaseError::Transient(message)), None) => Err(Broken::Transient(kept::text(&message))),
             (Err(PhaseError::Lost), None) => {
                 self.holding.stop(Stop::Lost);
                 Err(Broken::Stopped(Stop::Lost))

@@ -4,8 +4,9 @@
 //! then act. What it returns is its checkpoint, and what later phases can ask for.
 
 use super::held::{Holding, Stop};
+use super::kept;
 use crate::clients::Fence;
-use crate::runs::record::{self, Level, NewArtifact, Resource, ResourceName, storable, storable_text};
+use crate::runs::record::{self, Level, NewArtifact, Resource, ResourceName};
 use crate::runs::{Claimed, RunsError};
 use serde_json::{Map, Value};
 use sqlx::postgres::PgPool;
@@ -72,6 +73,15 @@ impl PhaseError {
     pub fn transient(message: impl Into<String>) -> PhaseError {
         PhaseError::Transient(message.into())
     }
+
+    /// The same in other words.
+    pub fn reworded(self, words: impl FnOnce(String) -> String) -> PhaseError {
+        match self {
+            PhaseError::Failed(why) => PhaseError::Failed(words(why)),
+            PhaseError::Transient(why) => PhaseError::Transient(words(why)),
+            PhaseError::Lost => PhaseError::Lost,
+        }
+    }
 }
 
 impl From<RunsError> for PhaseError {
@@ -127,7 +137,7 @@ impl Context {
     /// Says something in the run's own log.
     pub async fn note(&self, level: Level, message: &str, payload: Value) -> Result<(), PhaseError> {
         let mut c = self.pool.acquire().await?;
-        let (message, payload) = (storable_text(message), storable(payload));
+        let (message, payload) = (kept::text(message), kept::value(payload));
         ours(record::event(&mut c, &self.holding.hold, level, &message, &payload, Some(&self.phase.name)).await?)
     }
 
@@ -152,7 +162,7 @@ impl Context {
         observed: &Value,
     ) -> Result<(), PhaseError> {
         let mut c = self.pool.acquire().await?;
-        let (external_id, observed) = (external_id.map(storable_text), storable(observed.clone()));
+        let (external_id, observed) = (external_id.map(kept::text), kept::value(observed.clone()));
         let id = external_id.as_deref();
         ours(record::settle(&mut c, &self.holding.hold, resource.resource_id, status, id, &observed).await?)
     }

@@ -9,6 +9,7 @@ mod fetch;
 mod finish;
 mod held;
 mod keep;
+mod kept;
 pub mod kind;
 pub mod kinds;
 mod listen;

@@ -37,12 +37,12 @@ pub fn storable_text(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-/// The same for all texts and names of a document.
-pub fn storable(value: Value) -> Value {
+/// The document with all of its texts and names changed.
+pub fn each_text(value: Value, change: &impl Fn(&str) -> String) -> Value {
     match value {
-        Value::String(text) if text.contains('\0') => Value::String(storable_text(&text)),
-        Value::Array(all) => all.into_iter().map(storable).collect(),
-        Value::Object(all) => all.into_iter().map(|(name, value)| (storable_text(&name), storable(value))).collect(),
+        Value::String(text) => Value::String(change(&text)),
+        Value::Array(all) => all.into_iter().map(|value| each_text(value, change)).collect(),
+        Value::Object(all) => all.into_iter().map(|(name, value)| (change(&name), each_text(value, change))).collect(),
         other => other,
     }
 }

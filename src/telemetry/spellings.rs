@@ -1,4 +1,4 @@
-//! The ways in which one secret can be written: as it is, percent-encoded, in base64, escaped.
+//! The ways in which one secret can be written: as it is, percent-encoded, in base64 or hexadecimal, escaped.
 //!
 //! A provider's error, a URL or a header repeats a secret in the spelling of its own format; each
 //! spelling is as good as the secret itself.
@@ -15,6 +15,8 @@ pub fn spellings(secret: &str) -> BTreeSet<String> {
     let mut all = BTreeSet::from([secret.to_owned()]);
     percent(secret, &mut all);
     in_base64(secret, &mut all);
+    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    all.extend([hex.to_uppercase(), hex]);
     // Three times: a provider's error quotes a JSON body, a field shows that as Debug, the log is JSON.
     for _ in 0..3 {
         let once: Vec<String> = all.iter().flat_map(|text| escaped(text)).collect();
@@ -65,11 +67,12 @@ fn in_base64(secret: &str, all: &mut BTreeSet<String>) {
     }
 }
 
-/// As JSON (plain, with `\/`), and as Rust's Debug.
-fn escaped(text: &str) -> [String; 3] {
+/// As JSON (plain, with `\/`, as Go writes it), and as Rust's Debug.
+fn escaped(text: &str) -> [String; 4] {
     let json = inner(serde_json::Value::from(text).to_string());
     let slashes = json.replace('/', "\\/");
-    [json, slashes, inner(format!("{text:?}"))]
+    let go = json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
+    [json, slashes, go, inner(format!("{text:?}"))]
 }
 
 /// Without the quotes around it.
@@ -89,6 +92,17 @@ mod tests {
             let known = spellings(secret);
             assert!(known.iter().any(|s| s != secret && header.contains(s.as_str())), "{header}");
         }
+    }
+
+    #[test]
+    fn a_secret_is_known_as_go_and_other_careful_servers_write_it_in_json() {
+        assert!(spellings("a<b>c&d\"e").contains("a\\u003cb\\u003ec\\u0026d\\\"e"));
+    }
+
+    #[test]
+    fn a_secret_is_known_as_a_database_writes_bytes() {
+        let known = spellings("pw\u{e9}");
+        assert!(known.contains("7077c3a9") && known.contains("7077C3A9"));
     }
 
     #[test]

@@ -65,6 +65,17 @@ pub fn of_variables() -> Vec<Canary> {
     VARIABLES.iter().filter(|v| v.secret).map(|v| Canary::new(v.name, value(v.name))).collect()
 }
 
+/// A secret that no variable holds: users give it to a run, or a caller to the HTTP interface.
+pub fn of_users(name: &str) -> Canary {
+    Canary::new(name, letters(name, 40))
+}
+
+/// A bearer token that looks like one of ours, and was never made.
+pub fn unknown_bearer() -> Canary {
+    let name = "a bearer token that nobody made";
+    Canary::new(name, format!("ops_{}", letters(name, 43)))
+}
+
 /// Variables of the webapp and the database at Railway that the program has no use for, and reads
 /// together with those that it uses.
 pub fn of_railway() -> Vec<Canary> {

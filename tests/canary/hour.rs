@@ -54,13 +54,16 @@ impl Log {
         let format = match self {
             Log::Json => LogFormat::Json,
             Log::Text => LogFormat::Text,
-            Log::Plain => {
-                let filter = EnvFilter::new("off,ops_controller=trace");
-                return tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).init();
-            }
+            Log::Plain => return plain(),
         };
         telemetry::init(Some(format), "trace", &config.secrets());
     }
+}
+
+/// A log that hides nothing, of what this program says itself.
+pub fn plain() {
+    let filter = EnvFilter::new("off,ops_controller=trace");
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).init();
 }
 
 /// Every secret of this story but the token that it rotates to.

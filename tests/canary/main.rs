@@ -11,9 +11,11 @@ mod binary;
 mod compressed;
 
 mod canaries;
+mod emitted;
 mod errors;
 mod hour;
 mod process;
+mod runs;
 mod search;
 mod story;
 mod surfaces;

@@ -76,6 +76,7 @@ pub fn spellings(piece: &str) -> Vec<(&'static str, String)> {
         ("percent-encoded in a URL's password", percent(b"-._~!'()*$&+,%", true)),
         ("form-encoded", percent(b"-._*", true).replace("%20", "+")),
         ("JSON with slashes", json.replace('/', "\\/")),
+        ("JSON as Go writes it", json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")),
         ("JSON in JSON", inner(serde_json::Value::from(json.as_str()).to_string())),
         ("JSON", json),
         ("debug", inner(format!("{piece:?}"))),

@@ -1,45 +1,25 @@
 //! The real program as a process against the real sandbox: all commands, mistakes, and a daemon.
 
-use crate::binary::{Ended, Environment, Running};
+use crate::binary::{DEADLINE, Environment};
 use crate::canaries::{self, Canary};
-use crate::process::{arguments, assert_private};
+use crate::emitted::{Emitted, Logged};
+use crate::process::assert_private;
 use crate::search::Search;
 use crate::world::World;
 use ops_controller::sandbox::faults::Break;
 use serde_json::Value;
-use std::fs::{self, File};
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::fs;
 
-const DEADLINE: Duration = Duration::from_secs(60);
 const COMMANDS: [&[&str]; 8] =
     [&["config"], &["plan"], &["plan", "--json"], &["why"], &["doctor"], &["status"], &["once"], &["healthcheck"]];
 
-/// Everything that came out, and where.
-#[derive(Default)]
-struct Emitted(Vec<(String, Vec<u8>)>);
-
 impl Emitted {
-    fn add(&mut self, what: &str, text: impl Into<Vec<u8>>) {
-        self.0.push((what.to_owned(), text.into()));
-    }
-
-    fn ended(&mut self, what: &str, ended: &Ended) {
-        self.add(&format!("`{}` {what}", ended.command), ended.all());
-    }
-
     async fn all_commands(&mut self, what: &str, env: &Environment) {
         for command in COMMANDS {
             let ended = env.run(command).await;
             assert_ne!(ended.code, Some(64), "{}", ended.all());
             self.ended(what, &ended);
         }
-    }
-
-    fn command_lines(&mut self) {
-        let (count, lines) = arguments(std::process::id());
-        assert!(count > 5, "{count} processes: the sandbox's own are missing");
-        self.add("the processes' arguments", lines);
     }
 }
 
@@ -124,7 +104,7 @@ async fn a_life(world: &World, emitted: &mut Emitted) -> String {
     emitted
         .all_commands("before anything", &env.clone().with("STATE_FILE", world.beside("x.json").display().to_string()))
         .await;
-    let mut daemon = Daemon::start(world, &env, "daemon.log");
+    let mut daemon = Logged::start_daemon(world, &env, "daemon.log");
     daemon.until_healthy(&env, |_| true).await;
     emitted.command_lines();
     emitted.all_commands("beside the daemon", &env).await;
@@ -156,7 +136,7 @@ async fn a_life(world: &World, emitted: &mut Emitted) -> String {
 /// With the libraries' own lines, which say more than ours.
 async fn everything_at_trace_level(world: &World, emitted: &mut Emitted) {
     let env = world.env.clone().with("LOG_LEVEL", "trace,ops_controller=trace").with("LOG_FORMAT", "text");
-    let mut daemon = Daemon::start(world, &env, "trace.log");
+    let mut daemon = Logged::start_daemon(world, &env, "trace.log");
     daemon.until_healthy(&env, |_| true).await;
     let before = droplet(&env).await;
     world.sandbox.cause(Break::DropletDeleted).expect("a droplet");
@@ -198,39 +178,9 @@ async fn status(env: &Environment) -> Value {
     serde_json::from_str(&env.run(&["status"]).await.out).unwrap_or_default()
 }
 
-/// A daemon whose log goes to a file.
-struct Daemon {
-    process: Running,
-    log: PathBuf,
-}
-
-impl Daemon {
-    fn start(world: &World, env: &Environment, log: &str) -> Daemon {
-        let log = world.beside(log);
-        let process = env.start_printing_to(&["run"], File::create(&log).expect("a file"));
-        Daemon { process, log }
-    }
-
-    fn signal(&self, signal: i32) {
-        // SAFETY: the child was not waited for yet, so the pid is still its own.
-        assert_eq!(unsafe { libc::kill(self.process.pid(), signal) }, 0, "the signal is sent");
-    }
-
-    async fn until<T>(&mut self, what: &str, mut look: impl AsyncFnMut(&str) -> Option<T>) -> T {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            let log = fs::read_to_string(&self.log).unwrap_or_default();
-            if let Some(found) = look(&log).await {
-                return found;
-            }
-            let end = &log[log.floor_char_boundary(log.len().saturating_sub(3000))..];
-            assert!(!self.process.has_ended() && Instant::now() < deadline, "never {what}:\n{end}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
-
-    async fn until_log(&mut self, text: &str) {
-        self.until(text, async |log| log.contains(text).then_some(())).await;
+impl Logged {
+    fn start_daemon(world: &World, env: &Environment, log: &str) -> Logged {
+        Logged::start(env, &["run"], world.beside(log))
     }
 
     async fn until_healthy(&mut self, env: &Environment, enough: impl Fn(&Value) -> bool) {
@@ -239,18 +189,5 @@ impl Daemon {
             (status["healthy"] == true && enough(&status)).then_some(())
         })
         .await;
-    }
-
-    async fn address(&mut self) -> String {
-        let found = self.until("listening", async |log| {
-            let (_, rest) = log.split_once("listens on http://")?;
-            Some(rest.split(['"', ' ', '\n']).next()?.to_owned())
-        });
-        found.await
-    }
-
-    async fn end(self, emitted: &mut Emitted) {
-        self.process.end_with(libc::SIGTERM).await.expect_code(0);
-        emitted.add("the daemon's log", fs::read(&self.log).expect("a log"));
     }
 }

@@ -111,6 +111,31 @@ async fn a_nul_that_a_program_prints_or_a_body_holds_is_replaced_and_ends_nothin
 }
 
 #[tokio::test]
+async fn of_a_token_across_the_beginning_of_what_is_kept_nothing_is_left() {
+    const KEPT: usize = 16 << 10;
+    let world = World::new().await;
+    let token = "ghp_0123456789abcdefghijABCDEFGHIJ012345";
+    // The last 20 characters of it are within; once with more before it than is read at a time.
+    let script = format!(
+        "head -c $1 /dev/zero | tr '\\000' y; printf '{token} '; head -c {} /dev/zero | tr '\\000' x",
+        KEPT - 21
+    );
+    world.program("long", &script);
+    let runner = world.runner();
+    for before in ["0", "100000"] {
+        let with = json!({ "program": "long", "arguments": [before] });
+        let run = world.queue_custom(json!([{ "name": "x", "uses": "command", "with": with }])).await;
+        world.succeeded(&run).await;
+        let left = world.left(&run, "x").await;
+        let printed = left["stdout"].as_str().expect("a text");
+        assert!(printed.ends_with("xxx") && printed.len() <= KEPT && printed.len() > KEPT - 100, "{}", printed.len());
+        assert!(!printed.contains(&token[token.len() - 8..]), "{before}: {}", &printed[..60]);
+    }
+    runner.end().await;
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn phases_that_together_print_more_than_a_document_holds_are_a_success() {
     let world = World::new().await;
     world.program("much", "head -c 16000 /dev/zero | tr '\\000' x");

@@ -63,6 +63,52 @@ async fn a_request_is_judged_by_its_answer_and_its_answer_is_kept() {
     world.stop().await;
 }
 
+/// Answers with the header that it was sent, and with a token that is none before the JSON is read.
+async fn repeating() -> String {
+    let app = axum::Router::new().fallback(async |headers: axum::http::HeaderMap| {
+        let sent = headers["x-api-key"].to_str().expect("a text").to_owned();
+        let token = "\\u0067hp_0123456789abcdefghijABCDEFGHIJ012345";
+        format!(r#"{{"sent":"{sent}","kind":"text/plain","token":"{token}","deployment_id":"{sent}","deployment_url":"{token}"}}"#)
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    url
+}
+
+#[tokio::test]
+async fn headers_are_sent_and_never_told_also_where_the_answer_repeats_them() {
+    let world = World::new().await;
+    let (url, key) = (repeating().await, "a-key-of-the-users-own");
+    let headers = json!({ "x-api-key": key, "accept": "text/plain" });
+    let with = |expect| json!({ "url": url, "headers": headers, "expect": expect });
+    let kept = world.queue_custom(json!([{ "name": "x", "uses": "http", "with": with(json!({})) }])).await;
+    let wanted = json!({ "json": { "/sent": "another" } });
+    let unmet = world.queue_custom(json!([{ "name": "x", "uses": "http", "with": with(wanted.clone()) }])).await;
+    let smoke =
+        json!({ "checks": [{ "name": "says", "url": url, "headers": headers, "retries": 0, "expect": wanted }] });
+    let hook = json!({ "hook": { "url": url, "headers": headers } });
+    let build = json!({ "github": { "workflow": "build.yml" } });
+    world.configure("shop-dev", &json!({ "build": build, "deploy": hook, "smoke": smoke })).await;
+    let build = world.queue_build("main", &json!({})).await;
+    let runner = world.runner();
+    world.succeeded(&kept).await;
+    let body = &world.left(&kept, "x").await["body"];
+    assert_eq!((&body["sent"], &body["kind"]), (&json!("[redacted]"), &json!("text/plain")), "{body}");
+    assert_eq!(body["token"], "[redacted]", "each text is read before it is searched");
+    assert_eq!(world.failed(&unmet).await, "Phase x failed: /sent is \"[redacted]\", not \"another\"");
+    let error = world.failed(&build).await;
+    runner.end().await;
+    assert_eq!(error, "Phase smoke_tests failed: check says: /sent is \"[redacted]\", not \"another\"");
+    let deployed = world.left(&build, "deploy_runtime").await;
+    assert_eq!((&deployed["deployment_id"], &deployed["deployment_url"]), (&json!("[redacted]"), &json!("[redacted]")));
+    for table in ["run_events", "resources", "run_phases", "run_attempts"] {
+        let rows = world.ask(&format!("select string_agg(t::text, ' ') from ops.{table} t")).await;
+        assert!(!rows.contains(key) && !rows.contains("ghp_"), "{table}: {rows}");
+    }
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn statements_are_one_transaction_on_the_environments_own_database() {
     let world = World::new().await;

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -37,7 +38,11 @@ impl Environment {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(PROGRAM);
+        self.command_of(Path::new(PROGRAM), arguments)
+    }
+
+    fn command_of(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(arguments).env_clear().envs(&self.0).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -61,15 +66,18 @@ impl Environment {
     }
 
     /// The same for one that prints much: a pipe that nobody reads fills up, and stops it.
-    #[allow(dead_code)] // Each test binary uses a part of this.
     pub fn start_printing_to(&self, arguments: &[&str], out: std::fs::File) -> Running {
-        let mut command = self.command(arguments);
+        self.start_other_printing_to(Path::new(PROGRAM), arguments, out)
+    }
+
+    /// The same for another program than ours.
+    pub fn start_other_printing_to(&self, program: &Path, arguments: &[&str], out: std::fs::File) -> Running {
+        let mut command = self.command_of(program, arguments);
         command.stderr(out.try_clone().expect("a second handle")).stdout(out);
         Running { arguments: arguments.join(" "), child: Some(command.spawn().expect("it starts")) }
     }
 
     /// Starts a command that stays; it is killed when the child is dropped.
-    #[allow(dead_code)] // Each test binary uses a part of this.
     pub fn start(&self, arguments: &[&str]) -> Running {
         Running { arguments: arguments.join(" "), child: Some(self.command(arguments).spawn().expect("it starts")) }
     }

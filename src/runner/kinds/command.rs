@@ -19,6 +19,9 @@ use tokio::process::{Child, Command};
 
 /// The end of what a program prints, of each of its two outputs.
 const KEPT: usize = 16 << 10;
+/// Before it, so much is read and dropped afterwards: the end of a secret that begins there is known for
+/// one only together with its beginning. No spelling of a secret is as long.
+const MARGIN: usize = 8 << 10;
 /// Between the wish that it ends and the end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Where a program finds others; it has no other variable of ours.
@@ -102,8 +105,14 @@ impl Finished {
     }
 }
 
+/// In this order: cut first, half a secret could be left.
 fn printable(bytes: &[u8]) -> String {
-    redact_text(&String::from_utf8_lossy(bytes))
+    let mut text = redact_text(&String::from_utf8_lossy(bytes));
+    if bytes.len() > KEPT {
+        let margin = bytes.len() - KEPT;
+        text.drain(..text.ceil_char_boundary(margin));
+    }
+    text
 }
 
 /// The program of this name; refused when the list does not have it.
@@ -225,14 +234,14 @@ impl Drop for Group {
     }
 }
 
-/// Reads all, keeps the end.
+/// Reads all, keeps the end and what a secret across its beginning is known by.
 async fn tail(from: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
     let mut kept = VecDeque::new();
     let mut buffer = vec![0; 8 << 10];
     let Some(mut from) = from else { return Vec::new() };
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         kept.extend(&buffer[..count]);
-        let more = kept.len().saturating_sub(KEPT);
+        let more = kept.len().saturating_sub(KEPT + MARGIN);
         kept.drain(..more);
     }
     kept.into()

@@ -25,7 +25,7 @@ impl Settings {
             PhaseError::failed("TARGET_DATABASE_URL is not set on this runner: it names the server of the databases")
         })?;
         let target = Target::of(url, environment)?;
-        let mut there = target.options.connect().await.map_err(|e| told(&e))?;
+        let mut there = target.connect().await?;
         let theirs = identity(&mut there).await.map_err(|e| told(&e))?;
         let _ = there.close().await;
         let mut c = context.pool().acquire().await?;
@@ -61,6 +61,11 @@ async fn identity(c: &mut PgConnection) -> Result<Identity, sqlx::Error> {
 }
 
 impl Target {
+    pub async fn connect(&self) -> Result<PgConnection, PhaseError> {
+        let named = |why| format!("the database {} at TARGET_DATABASE_URL: {why}", self.name);
+        self.options.connect().await.map_err(|e| told(&e).reworded(named))
+    }
+
     fn of(url: &Secret, environment: &Environment) -> Result<Target, PhaseError> {
         let name = environment.db_name.clone().filter(|name| !name.is_empty()).ok_or_else(|| {
             let env = &environment.env_id;

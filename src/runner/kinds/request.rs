@@ -1,16 +1,18 @@
 //! One HTTP request of a phase, and what its answer must be.
 //!
 //! Redirects are never followed: an answer that points elsewhere is an answer, and what was meant for
-//! one host goes to no other. Headers are sent and never told.
+//! one host goes to no other. Headers are sent and never told, also where the answer repeats them.
 
 use super::shape::Shape;
 use crate::clients::budget::Budget;
 use crate::clients::http::{Http, Lost, clip};
 use crate::clients::seam::Point;
 use crate::clients::{ClientError, Seam};
+use crate::plan::secret::Secret;
 use crate::runner::kind::PhaseError;
+use crate::telemetry::redact_also;
 use reqwest::Method;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -20,6 +22,11 @@ use std::time::{Duration, Instant};
 const LARGEST_BODY: usize = 1 << 20;
 const TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(600);
+/// What they hold is the same everywhere, and stands in answers for other reasons.
+const NO_SECRETS: [HeaderName; 5] =
+    [header::ACCEPT, header::ACCEPT_LANGUAGE, header::CONTENT_TYPE, header::USER_AGENT, header::CACHE_CONTROL];
+/// A shorter value is no secret, and an ordinary word in an answer.
+const SHORTEST_SECRET: usize = 8;
 
 /// Sends the requests of phases.
 pub struct Caller {
@@ -109,6 +116,23 @@ impl Request {
         }
     }
 
+    /// Why the answer is not what was expected; as `Expect::unmet`, without the headers that were sent.
+    pub fn unmet(&self, reply: &Reply) -> Option<String> {
+        self.expect.unmet(reply).map(|why| self.without_headers(&why))
+    }
+
+    /// What came back, without the headers that were sent: the whole value, and what follows its scheme.
+    pub fn without_headers(&self, text: &str) -> String {
+        let told = |name: &HeaderName| !NO_SECRETS.contains(name);
+        let values = self.headers.iter().filter(|(name, _)| told(name)).filter_map(|(_, value)| value.to_str().ok());
+        let secrets: Vec<Secret> = values
+            .flat_map(|value| [value, value.rsplit(' ').next().unwrap_or_default()])
+            .filter(|value| value.len() >= SHORTEST_SECRET)
+            .map(Secret::new)
+            .collect();
+        if secrets.is_empty() { text.to_owned() } else { redact_also(text, &secrets) }
+    }
+
     /// The fields of a request; `path`: whether it may be one of the deployment's.
     pub fn read(shape: &mut Shape<'_>, path: bool, method: Method) -> Option<Request> {
         let url = match path {
@@ -174,7 +198,7 @@ impl Expect {
     }
 
     /// Why the answer is not what was expected. Shows no more of a body than asked for.
-    pub fn unmet(&self, reply: &Reply) -> Option<String> {
+    fn unmet(&self, reply: &Reply) -> Option<String> {
         match self.status {
             Some(status) if reply.status != status => {
                 return Some(format!("it answered {}, not {status}", reply.status));

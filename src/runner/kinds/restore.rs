@@ -12,7 +12,7 @@ use crate::runs::Claimed;
 use crate::runs::record::Level;
 use crate::runs::work;
 use serde_json::{Map, Value, json};
-use sqlx::{ConnectOptions, Connection, Row};
+use sqlx::{Connection, Row};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -135,7 +135,7 @@ impl Restore {
         drop(c);
         let target = self.0.target(context, &environment_of(context, &env_id).await?).await?;
         let wanted = context.output_of("restore")["tables"].as_i64().unwrap_or_default();
-        let mut there = target.options.connect().await.map_err(|e| told(&e))?;
+        let mut there = target.connect().await?;
         let counted = sqlx::query(
             "select count(*) from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
              where c.relkind in ('r', 'p', 'm') and n.nspname not in ('pg_catalog', 'information_schema')",

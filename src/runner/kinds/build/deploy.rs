@@ -35,13 +35,8 @@ async fn by_hook(job: &Job<'_>, hook: &Request, url: Option<&str>) -> Result<Val
         .map_err(|_| PhaseError::failed("the run's id is no header"))?;
     request.headers.insert(HeaderName::from_static("idempotency-key"), key);
     job.context.fence().check().map_err(|_| PhaseError::Lost)?;
-    let named = |error| match error {
-        PhaseError::Failed(why) => PhaseError::Failed(format!("the deploy hook: {why}")),
-        PhaseError::Transient(why) => PhaseError::Transient(format!("the deploy hook: {why}")),
-        PhaseError::Lost => PhaseError::Lost,
-    };
     let reply = match job.settings.caller.send("call deploy hook", &request).await {
-        Ok(reply) => match request.expect.unmet(&reply) {
+        Ok(reply) => match hook.unmet(&reply) {
             None => Ok(reply),
             Some(why) => Err(refused(&reply, why)),
         },
@@ -53,11 +48,11 @@ async fn by_hook(job: &Job<'_>, hook: &Request, url: Option<&str>) -> Result<Val
             if matches!(error, PhaseError::Failed(_)) {
                 job.context.settle(&intent, "failed", None, &json!({ "outcome": "refused" })).await?;
             }
-            return Err(named(error));
+            return Err(error.reworded(|why| format!("the deploy hook: {why}")));
         }
     };
     let said: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
-    let text = |name: &str| said[name].as_str().map(str::to_owned);
+    let text = |name: &str| said[name].as_str().map(|text| hook.without_headers(text));
     let url = text("deployment_url").or(url.map(|url| filled(url, &job.values)));
     let id = text("deployment_id").unwrap_or_else(|| run_id.clone());
     // Each hook counts as it likes: its ids are unique with the run's.

@@ -12,6 +12,7 @@ use crate::runner::kind::PhaseError;
 use crate::runner::kinds::Interrupted;
 use crate::runner::kinds::request::filled;
 use crate::runs::record::{Level, Resource, ResourceName};
+use crate::telemetry::redact_also;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -110,7 +111,11 @@ impl Deploying<'_> {
         if !self.service.variables.is_empty() {
             let values = &self.job.values;
             let of = |(name, value): (&String, &String)| (name.clone(), Secret::new(filled(value, values)));
-            self.act.set_variables(service_id, &self.service.variables.iter().map(of).collect()).await?;
+            let variables = self.service.variables.iter().map(of).collect();
+            let set = self.act.set_variables(service_id, &variables).await;
+            // Railway may repeat what it was sent, and who reads a run may not read its environment.
+            let secrets: Vec<Secret> = variables.into_values().collect();
+            set.map_err(|error| PhaseError::from(error).reworded(|why| redact_also(&why, &secrets)))?;
         }
         Ok(self.act.set_image(service_id, &self.image).await?)
     }

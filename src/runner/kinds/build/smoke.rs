@@ -52,7 +52,7 @@ async fn perform(job: &Job<'_>, check: &Check) -> Result<(Duration, u64, Option<
         }
         let began = tokio::time::Instant::now();
         last = match job.settings.caller.send(&format!("check {}", check.name), &request).await {
-            Ok(reply) => match request.expect.unmet(&reply) {
+            Ok(reply) => match request.unmet(&reply) {
                 None => return Ok((reply.took, tries, None)),
                 Some(why) => (reply.took, Some(why)),
             },

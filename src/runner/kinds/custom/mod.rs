@@ -26,7 +26,7 @@ use super::request::{Request, filled, refused};
 use super::{Settings, environment, stopped};
 use crate::runner::kind::{Context, Kind, Phase, PhaseError, Work};
 use crate::runs::Claimed;
-use crate::runs::record::Level;
+use crate::runs::record::{Level, each_text};
 use crate::telemetry::redact_text;
 use serde_json::{Map, Value, json};
 use spec::{Spec, Uses};
@@ -106,12 +106,14 @@ impl Custom {
     async fn http(&self, context: &Context, request: &Request) -> Result<Value, PhaseError> {
         context.fence().check().map_err(|_| PhaseError::Lost)?;
         let reply = self.0.caller.send("call", request).await?;
-        if let Some(why) = request.expect.unmet(&reply) {
+        if let Some(why) = request.unmet(&reply) {
             return Err(refused(&reply, why));
         }
         let text = redact_text(&String::from_utf8_lossy(&reply.body));
         let text: String = text.chars().take(SHOWN).collect();
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        // Each text by itself, because escaped in JSON they are none of the spellings that are looked for.
+        let body = each_text(body, &|text| request.without_headers(text));
         let took = reply.took.as_millis() as u64;
         Ok(json!({ "status": reply.status, "duration_ms": took, "body": body }))
     }

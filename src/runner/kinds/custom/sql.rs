@@ -4,7 +4,7 @@ use crate::runner::kind::{Context, PhaseError};
 use crate::runner::kinds::database::{Target, told};
 use crate::runner::kinds::stopped;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
+use sqlx::{AssertSqlSafe, Connection, Executor};
 
 pub async fn perform(context: &Context, target: &Target, statements: &[String]) -> Result<Value, PhaseError> {
     tokio::select! {
@@ -15,7 +15,7 @@ pub async fn perform(context: &Context, target: &Target, statements: &[String]) 
 }
 
 async fn transaction(context: &Context, target: &Target, statements: &[String]) -> Result<Value, PhaseError> {
-    let mut c = target.options.connect().await.map_err(|e| told(&e))?;
+    let mut c = target.connect().await?;
     let millis = context.phase.timeout.as_millis();
     let set = format!("set statement_timeout = {millis}; set lock_timeout = {millis}");
     c.execute(AssertSqlSafe(set)).await.map_err(|e| told(&e))?;
@@ -24,11 +24,7 @@ async fn transaction(context: &Context, target: &Target, statements: &[String]) 
     for (index, statement) in statements.iter().enumerate() {
         // One at a time, so that none can end the transaction and go on behind it.
         let done = sqlx::query(AssertSqlSafe(statement.clone())).execute(&mut *transaction).await;
-        let done = done.map_err(|error| match told(&error) {
-            PhaseError::Failed(why) => PhaseError::Failed(format!("statement {}: {why}", index + 1)),
-            PhaseError::Transient(why) => PhaseError::Transient(format!("statement {}: {why}", index + 1)),
-            PhaseError::Lost => PhaseError::Lost,
-        })?;
+        let done = done.map_err(|error| told(&error).reworded(|why| format!("statement {}: {why}", index + 1)))?;
         affected.push(done.rows_affected());
     }
     context.fence().check().map_err(|_| PhaseError::Lost)?;
