@@ -45,7 +45,7 @@ fn default_stated(name: &str, default: Option<&'static str>) -> &'static str {
 #[test]
 fn the_image_of_the_product_has_what_backups_and_restores_start() {
     let product = DOCKERFILE.split(" AS product").nth(1).and_then(|rest| rest.split("\nFROM ").next());
-    assert!(product.expect("a stage").contains(" postgresql-client "));
+    assert!(product.expect("a stage").contains("'postgresql-client-%s ' ${PG_CLIENTS}"));
     assert!(README.contains("OPS_PG_BIN"));
 }
 
