@@ -41,14 +41,23 @@ const EVENTS: i32 = 10_000;
 const HAS_ARTIFACTS: &str = "its artifacts are not gone";
 const NO_WORD: &str = "its store did not say that it is gone";
 
+/// While somebody else is at it, who may have another store than we.
+const AGAIN: Duration = Duration::from_secs(60);
+
 /// One pass of a runner, told in its log and metrics.
 pub(super) async fn now_and_then(shared: Arc<Shared>) {
     let mut report = Report::default();
     let (days, store) = (shared.options.retention, shared.store.as_deref());
-    let done = tokio::time::timeout(PASS, prune(&shared.address, days, store, &mut report)).await;
+    let pass = async {
+        while !prune(&shared.address, days, store, &mut report).await? {
+            tokio::time::sleep(AGAIN.min(shared.options.prune_every)).await;
+        }
+        Ok::<_, RunsError>(())
+    };
+    let done = tokio::time::timeout(PASS, pass).await;
     report::pruned(&report);
     match done {
-        Ok(Ok(_)) => {}
+        Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "not all that is past its time could be removed: {error}"),
         Err(_) => tracing::info!("more is past its time than goes in {} minutes", PASS.as_secs() / 60),
     }
