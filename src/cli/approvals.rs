@@ -117,7 +117,7 @@ async fn backups(env_id: Option<&str>, limit: i64, json: bool) -> Result<u8, u8>
             b.size_bytes.map_or_else(|| "-".to_owned(), |n| n.to_string()),
             ops::time(Some(b.created_at)),
             ops::time(b.expires_at),
-            ops::plain(&b.db_dump_path),
+            b.dump_deleted_at.map_or_else(|| ops::plain(&b.db_dump_path), |_| "deleted".to_owned()),
         ]
     };
     let rows: Vec<_> = found.iter().map(row).collect();

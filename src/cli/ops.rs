@@ -24,7 +24,10 @@ pub fn configuration() -> Result<OpsConfig, u8> {
 }
 
 pub fn address() -> Result<Address, u8> {
-    let config = configuration()?;
+    address_of(&configuration()?)
+}
+
+pub fn address_of(config: &OpsConfig) -> Result<Address, u8> {
     Address::from_url(config.ops_database_url.expose(), "ops-controller").map_err(|error| failed(&error))
 }
 

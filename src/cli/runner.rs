@@ -8,6 +8,7 @@ use ops_controller::http::{self, Access, OpsRoutes, Writes};
 use ops_controller::plan::secret::Secret;
 use ops_controller::runner::kinds::{self, Settings};
 use ops_controller::runner::once::OnceError;
+use ops_controller::runner::store::Store;
 use ops_controller::runner::{Kinds, Options, Runner, report};
 use ops_controller::runs::schema::Address;
 use ops_controller::telemetry::{self, metrics};
@@ -46,6 +47,7 @@ impl Work {
         let address = Address::from_url(config.ops_database_url.expose(), "ops-controller runner");
         let address = address.map_err(|e| e.to_string())?;
         let settings = Settings::new(config, &Seam::default()).map_err(|e| e.to_string())?;
+        let store = settings.store();
         let kinds = kinds::all(&Arc::new(settings));
         let options = options(config);
         let executions = TaskTracker::new();
@@ -53,7 +55,7 @@ impl Work {
         if kinds.contains_key(BUILD) {
             routes = routes.with_execution(run_one(&address, &options, &kinds, executions.clone(), stop.clone()));
         }
-        let runner = (options.concurrency > 0).then(|| tokio::spawn(work(address, options, kinds, stop)));
+        let runner = (options.concurrency > 0).then(|| tokio::spawn(work(address, options, kinds, store, stop)));
         Ok(Work { routes, runner, executions })
     }
 
@@ -75,7 +77,8 @@ fn options(config: &OpsConfig) -> Options {
         lease: runner.lease,
         poll: runner.poll,
         grace: runner.grace,
-        retention_days: runner.retention_days,
+        retention: runner.retention,
+        prune_every: Options::PRUNES_EVERY,
     }
 }
 
@@ -110,7 +113,7 @@ fn run_one(
 }
 
 /// Waits for the database, makes the tables, and works.
-async fn work(address: Address, options: Options, kinds: Kinds, stop: CancellationToken) {
+async fn work(address: Address, options: Options, kinds: Kinds, store: Arc<Store>, stop: CancellationToken) {
     let mut pause = SHORTEST_PAUSE;
     while !stop.is_cancelled() {
         let migrated = tokio::select! {
@@ -119,7 +122,10 @@ async fn work(address: Address, options: Options, kinds: Kinds, stop: Cancellati
             migrated = address.migrate() => migrated,
         };
         let began = match migrated {
-            Ok(_) => Runner::new(address.clone(), options.clone(), kinds.clone()).run(stop.clone()).await,
+            Ok(_) => {
+                let runner = Runner::new(address.clone(), options.clone(), kinds.clone());
+                runner.pruning(store.clone()).run(stop.clone()).await
+            }
             Err(error) => Err(error),
         };
         let Err(error) = began else { return };

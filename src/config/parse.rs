@@ -220,6 +220,13 @@ impl Parser {
         Some(self.number(name, text, range))
     }
 
+    /// Days for which something is kept; 0: for ever.
+    pub fn days(&mut self, name: &str, text: &Text, least: i32) -> i32 {
+        let most = 36_500;
+        let allowed = format!("must be 0, for ever, or a whole number of days from {least} to {most}");
+        self.checked(name, text, &allowed, |t| t.parse().ok().filter(|n| *n == 0 || (least..=most).contains(n)))
+    }
+
     pub fn dollars(&mut self, name: &str, text: &Text) -> f64 {
         self.checked(name, text, "must be an amount in US dollars, such as 100", |t| {
             t.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0)

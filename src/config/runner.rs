@@ -21,7 +21,7 @@ pub struct RunnerConfig {
     pub lease: Duration,
     pub poll: Duration,
     pub grace: Duration,
-    pub retention_days: i32,
+    pub retention: Retention,
     /// What phases may start: names, each with its program.
     pub commands: BTreeMap<String, PathBuf>,
     /// A folder, or `s3://bucket/prefix`.
@@ -31,6 +31,26 @@ pub struct RunnerConfig {
     pub github_api_url: String,
     /// The server on which the environments' own databases are.
     pub target_database_url: Option<Secret>,
+}
+
+/// Who may work for the queue may not thereby remove its own traces: the database refuses less, too.
+const AUDIT_AT_LEAST: i32 = 30;
+
+/// How many days what has ended is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Events of finished runs.
+    pub event_days: i32,
+    /// Finished runs, with all that belongs to them; 0: for ever.
+    pub run_days: i32,
+    /// What people did; 0: for ever.
+    pub audit_days: i32,
+}
+
+impl Default for Retention {
+    fn default() -> Retention {
+        Retention { event_days: 90, run_days: 365, audit_days: 365 }
+    }
 }
 
 /// How a store that speaks S3 is reached.
@@ -58,7 +78,11 @@ impl RunnerConfig {
             lease: p.duration("RUNNER_LEASE", &raw.runner_lease, "1s", "1h"),
             poll: p.duration("RUNNER_POLL_INTERVAL", &raw.runner_poll_interval, "50ms", "1m"),
             grace: p.duration("RUNNER_GRACE", &raw.runner_grace, "0s", "1h"),
-            retention_days: p.number("EVENT_RETENTION_DAYS", &raw.event_retention_days, 1..=36_500),
+            retention: Retention {
+                event_days: p.number("EVENT_RETENTION_DAYS", &raw.event_retention_days, 1..=36_500),
+                run_days: p.days("RUN_RETENTION_DAYS", &raw.run_retention_days, 1),
+                audit_days: p.days("AUDIT_RETENTION_DAYS", &raw.audit_retention_days, AUDIT_AT_LEAST),
+            },
             commands: p.programs("RUNNER_COMMANDS", &raw.runner_commands),
             artifact_store: p.store("ARTIFACT_STORE", &raw.artifact_store),
             s3: S3 {

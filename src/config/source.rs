@@ -99,6 +99,8 @@ pub struct Raw {
     pub runner_grace: Option<String>,
     pub runner_commands: Option<String>,
     pub event_retention_days: Option<String>,
+    pub run_retention_days: Option<String>,
+    pub audit_retention_days: Option<String>,
     pub artifact_store: Option<String>,
     pub aws_access_key_id: Option<String>,
     pub aws_secret_access_key: Option<String>,

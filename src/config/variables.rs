@@ -77,6 +77,16 @@ pub const VARIABLES: &[Variable] = &[
     variable("RUNNER_COMMANDS", None, "programs that phases may start: name=/path, comma separated"),
     variable("EVENT_RETENTION_DAYS", Some("90"), "how long events of finished runs are kept"),
     variable(
+        "RUN_RETENTION_DAYS",
+        Some("365"),
+        "how long finished runs are kept, with all that belongs to them; 0: for ever",
+    ),
+    variable(
+        "AUDIT_RETENTION_DAYS",
+        Some("365"),
+        "how long the audit log, ended restores, old approvals and dead tokens are kept, at least 30; 0: for ever",
+    ),
+    variable(
         "ARTIFACT_STORE",
         Some("/var/lib/ops-controller/artifacts"),
         "where artifacts and backups go: a folder, or s3://bucket/prefix",

@@ -1,10 +1,10 @@
-//! Keeps the leases of what runs, frees what others have left, and cleans up now and then.
+//! Keeps the leases of what runs, frees what others have left, and has old things removed now and then.
 //!
 //! A lease that could not be renewed in time counts as lost from our own deadline on, which is before
 //! the database's: two runners never work on one run, unless one of them was frozen in the middle.
 
 use super::held::{Holding, Stop};
-use super::{Shared, report};
+use super::{Shared, prune, report};
 use crate::clients::fence::uptime;
 use crate::runs::line::Line;
 use crate::runs::{control, queue};
@@ -14,10 +14,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 const RESCUED_AT_ONCE: i32 = 100;
 const RESCUES_IN_A_ROW: u32 = 10;
-const CLEANS_UP_EVERY: Duration = Duration::from_secs(3600);
+/// After the start, so that a runner that is often restarted prunes, too.
+const FIRST_PRUNES_AFTER: Duration = Duration::from_secs(300);
 const MEASURES_EVERY: Duration = Duration::from_secs(15);
 
 pub async fn keep(shared: Arc<Shared>, ended: CancellationToken) {
@@ -27,7 +29,8 @@ pub async fn keep(shared: Arc<Shared>, ended: CancellationToken) {
     let mut ticks = interval((lease / 12).max(Duration::from_millis(10)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut due = Instant::now() + lease / 3;
-    let mut cleans_up = Instant::now() + CLEANS_UP_EVERY;
+    let mut prunes = Instant::now() + FIRST_PRUNES_AFTER.min(shared.options.prune_every);
+    let mut pruning: Option<AbortOnDropHandle<()>> = None;
     let mut measures = Instant::now();
     let mut says = Instant::now() + control::SAYS_EVERY;
     loop {
@@ -63,17 +66,12 @@ pub async fn keep(shared: Arc<Shared>, ended: CancellationToken) {
                 }
             });
         }
-        if Instant::now() >= cleans_up {
-            cleans_up = Instant::now() + CLEANS_UP_EVERY;
-            let (pool, days) = (shared.pool.clone(), shared.options.retention_days);
-            tokio::spawn(async move {
-                let Ok(mut c) = pool.acquire().await else { return };
-                match control::clean_up(&mut c, days).await {
-                    Ok(0) => {}
-                    Ok(gone) => tracing::info!(events = gone, "{gone} events older than {days} days are gone"),
-                    Err(error) => tracing::warn!("old events could not be removed: {}", crate::runs::told(&error)),
-                }
-            });
+        if Instant::now() >= prunes {
+            prunes = Instant::now() + shared.options.prune_every;
+            // On a connection of its own, and ended with us: the database forgets what was half done.
+            if pruning.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
+                pruning = Some(AbortOnDropHandle::new(tokio::spawn(prune::now_and_then(shared.clone()))));
+            }
         }
     }
 }

@@ -15,9 +15,12 @@ pub mod kinds;
 mod listen;
 pub mod once;
 mod pace;
+pub mod prune;
 pub mod report;
+pub mod store;
 
 use crate::clients::machine;
+use crate::config::Retention;
 use crate::runs::RunsError;
 use crate::runs::control::{self, Presence};
 use crate::runs::line::Line;
@@ -32,6 +35,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
+use store::Store;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -55,10 +59,14 @@ pub struct Options {
     pub poll: Duration,
     /// How long phases may go on after a SIGTERM.
     pub grace: Duration,
-    pub retention_days: i32,
+    pub retention: Retention,
+    /// How often it removes what nobody needs any more.
+    pub prune_every: Duration,
 }
 
 impl Options {
+    pub const PRUNES_EVERY: Duration = Duration::from_secs(3600);
+
     pub fn named(worker_id: impl Into<String>) -> Options {
         Options {
             worker_id: worker_id.into(),
@@ -66,7 +74,8 @@ impl Options {
             lease: Duration::from_secs(60),
             poll: Duration::from_secs(1),
             grace: Duration::from_secs(25),
-            retention_days: 90,
+            retention: Retention::default(),
+            prune_every: Options::PRUNES_EVERY,
         }
     }
 }
@@ -79,6 +88,7 @@ pub struct Runner {
     options: Options,
     kinds: Kinds,
     id: RunnerId,
+    store: Option<Arc<Store>>,
 }
 
 /// What all tasks of a runner share.
@@ -87,6 +97,8 @@ struct Shared {
     options: Options,
     kinds: Kinds,
     address: Address,
+    /// From which artifacts and dumps are removed that have expired.
+    store: Option<Arc<Store>>,
     /// For phases; the hot paths have lines of their own.
     pool: PgPool,
     held: Held,
@@ -107,7 +119,12 @@ impl Shared {
 impl Runner {
     pub fn new(address: Address, options: Options, kinds: Kinds) -> Runner {
         let id = RunnerId(format!("{}-{}", options.worker_id, machine::word()));
-        Runner { address, options, kinds, id }
+        Runner { address, options, kinds, id, store: None }
+    }
+
+    /// It also removes what has expired from this store.
+    pub fn pruning(self, store: Arc<Store>) -> Runner {
+        Runner { store: Some(store), ..self }
     }
 
     pub fn id(&self) -> &str {
@@ -170,6 +187,7 @@ impl Runner {
             options: self.options,
             kinds: self.kinds,
             address: self.address,
+            store: self.store,
         })
     }
 }

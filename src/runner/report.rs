@@ -1,6 +1,7 @@
 //! What a runner tells: log lines and metrics. There is one series for each kind of run, up to a bound.
 
 use super::finish::Work;
+use super::prune::Report;
 use crate::runs::control::Depth;
 use crate::runs::{Claimed, Ended, Outcome};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
@@ -19,6 +20,7 @@ const LOST: &str = "ops_controller_run_leases_lost_total";
 const DUE: &str = "ops_controller_queue_due";
 const LATER: &str = "ops_controller_queue_later";
 const HELD: &str = "ops_controller_queue_held";
+const PRUNED: &str = "ops_controller_pruned_total";
 const OLDEST: &str = "ops_controller_queue_oldest_seconds";
 
 /// Names and their meaning, for `/metrics`.
@@ -29,6 +31,7 @@ pub fn describe() {
     describe_histogram!(TOOK, Unit::Seconds, "from an attempt's claim to its end");
     describe_counter!(RESCUED, "runs whose runner was not heard of in time, by the status that followed");
     describe_counter!(LOST, "leases that this runner lost while it worked");
+    describe_counter!(PRUNED, "what this runner removed because it was past its time, by what it was");
     describe_gauge!(DUE, "runs queued and due, by kind");
     describe_gauge!(LATER, "runs queued for later, by kind");
     describe_gauge!(HELD, "runs claimed or running, by kind");
@@ -70,6 +73,19 @@ pub fn rescued(runs: &[(String, String)]) {
     for (run, status) in runs {
         counter!(RESCUED, "status" => status.clone()).increment(1);
         tracing::warn!(%run, %status, "rescued {run}, whose runner was not heard of in time: it is {status}");
+    }
+}
+
+/// What a pass over everything that is past its time came to.
+pub fn pruned(report: &Report) {
+    for (sort, count) in report.gone() {
+        counter!(PRUNED, "what" => sort).increment(count);
+    }
+    if report.has_removed() {
+        tracing::info!("past their time and gone: {}", report.told());
+    }
+    if let Some(trouble) = &report.trouble {
+        tracing::warn!("what has expired stays for now: {trouble}");
     }
 }
 

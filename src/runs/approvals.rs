@@ -102,13 +102,15 @@ pub struct Backup {
     pub finished_at: Option<jiff::Timestamp>,
     /// Null: kept until somebody deletes it.
     pub expires_at: Option<jiff::Timestamp>,
+    /// Since then the row alone is left, because a restore names it.
+    pub dump_deleted_at: Option<jiff::Timestamp>,
 }
 
 /// The newest first; of one environment, or of all.
 pub async fn backups(c: &mut PgConnection, env_id: Option<&str>, limit: i64) -> Result<Vec<Backup>, sqlx::Error> {
     let rows = sqlx::query(
         "select backup_id, project_id, env_id, backup_type, status, db_dump_path, size_bytes, digest, run_id::text,
-                error, created_at, finished_at, expires_at
+                error, created_at, finished_at, expires_at, dump_deleted_at
          from ops.backups where $1::text is null or env_id = $1
          order by created_at desc, backup_id limit $2",
     )
@@ -132,6 +134,7 @@ pub async fn backups(c: &mut PgConnection, env_id: Option<&str>, limit: i64) -> 
                 created_at: at(row, 10)?,
                 finished_at: maybe_at(row, 11)?,
                 expires_at: maybe_at(row, 12)?,
+                dump_deleted_at: maybe_at(row, 13)?,
             })
         })
         .collect()

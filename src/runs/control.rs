@@ -1,5 +1,5 @@
 //! What people and runners do around the runs: cancel, queue again, pause a kind; say who is there,
-//! and who listens; look how deep the queue is, and clean up.
+//! and who listens; look how deep the queue is.
 
 use serde::Serialize;
 use sqlx::Row;
@@ -165,31 +165,4 @@ pub async fn depths(c: &mut PgConnection) -> Result<Vec<Depth>, sqlx::Error> {
             })
         })
         .collect()
-}
-
-/// What nobody needs any more: old events of finished runs, and runners that are long gone. Returns how
-/// many events went.
-pub async fn clean_up(c: &mut PgConnection, retention_days: i32) -> Result<i32, sqlx::Error> {
-    let mut gone = 0;
-    loop {
-        // Of all runners one at a time; the others have nothing to do.
-        let some: i32 = sqlx::query(
-            "select case when pg_try_advisory_xact_lock(hashtextextended('ops.cleanup_old_events', 0))
-                         then ops.cleanup_some_events($1, 10000) else 0 end",
-        )
-        .bind(retention_days)
-        .fetch_one(&mut *c)
-        .await?
-        .try_get(0)?;
-        gone += some;
-        if some == 0 {
-            break;
-        }
-    }
-    sqlx::query("select ops.expire_approvals()").execute(&mut *c).await?;
-    sqlx::query("delete from ops.runners where last_seen < now() - make_interval(days => $1)")
-        .bind(retention_days.max(1))
-        .execute(&mut *c)
-        .await?;
-    Ok(gone)
 }

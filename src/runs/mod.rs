@@ -14,6 +14,7 @@ pub mod names;
 pub mod queue;
 pub mod record;
 pub mod request;
+pub mod retention;
 pub mod runners;
 pub mod schema;
 pub mod tokens;

@@ -122,6 +122,8 @@ pub struct NewArtifact {
     /// image, sbom, logs, evidence, manifest, backup, other
     pub artifact_type: &'static str,
     pub storage_path: String,
+    /// In which store, as that names itself.
+    pub store: Option<String>,
     /// `sha256:` and 64 hexadecimal digits.
     pub digest: Option<String>,
     pub size_bytes: Option<i64>,
@@ -132,13 +134,14 @@ pub struct NewArtifact {
 pub async fn artifact(c: &mut PgConnection, hold: &Hold, artifact: &NewArtifact) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
         "insert into ops.artifacts as a (run_id, artifact_key, artifact_type, storage_path, digest, size_bytes,
-                                         content_type, expires_at)
-         select r.run_id, $3, $4, $5, $6, $7, $8, now() + make_interval(days => $9)
+                                         content_type, expires_at, store)
+         select r.run_id, $3, $4, $5, $6, $7, $8, now() + make_interval(days => $9), $10
          from ops.runs r
          where r.run_id = $1 and r.lease_token = $2 and r.status in ('claimed', 'running')
          on conflict (run_id, artifact_key) do update
          set artifact_type = excluded.artifact_type, storage_path = excluded.storage_path, digest = excluded.digest,
-             size_bytes = excluded.size_bytes, content_type = excluded.content_type, expires_at = excluded.expires_at",
+             size_bytes = excluded.size_bytes, content_type = excluded.content_type, expires_at = excluded.expires_at,
+             store = excluded.store",
     )
     .bind(&hold.run_id)
     .bind(hold.lease_token)
@@ -149,6 +152,7 @@ pub async fn artifact(c: &mut PgConnection, hold: &Hold, artifact: &NewArtifact)
     .bind(artifact.size_bytes)
     .bind(&artifact.content_type)
     .bind(artifact.expires_in_days)
+    .bind(&artifact.store)
     .execute(c)
     .await?;
     Ok(done.rows_affected() == 1)

@@ -58,6 +58,8 @@ async fn what_was_dumped_comes_back_here_and_elsewhere_and_rows_of_since_then_ar
     assert_eq!((artifact.artifact_type.as_str(), artifact.storage_path.as_str()), ("backup", path.as_str()));
     assert_eq!(row(&world, "backups", &made, "digest").await, artifact.digest.clone().expect("one"));
     assert!(artifact.expires_at.is_some(), "as long as the backup");
+    let mark = std::fs::read_to_string(world.store().join(".store")).expect("the store is marked");
+    assert_eq!(world.ask("select store from ops.artifacts").await, mark.trim(), "and recorded by that");
 
     execute(&mut dev, "delete from app.people where id > 10; create table since (n int)").await;
     for (env_id, c) in [("shop-dev", &mut dev), ("shop-staging", &mut staging)] {

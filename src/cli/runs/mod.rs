@@ -1,6 +1,7 @@
-//! `runs`: queue, look, cancel, retry, follow and wait, by the ops database itself.
+//! `runs`: queue, look, cancel, retry, follow, wait and prune, by the ops database itself.
 
 mod follow;
+mod prune;
 mod queue;
 mod show;
 
@@ -52,6 +53,19 @@ pub enum RunsCommand {
         #[arg(long, default_value = "5", value_parser = seconds)]
         interval: Duration,
     },
+    /// Remove what is past its time, as runners do every hour; what stays nevertheless is told with its reason
+    ///
+    /// Past its time is what EVENT_RETENTION_DAYS, RUN_RETENTION_DAYS and AUDIT_RETENTION_DAYS say, and
+    /// artifacts and backups that have expired. What lies in ARTIFACT_STORE goes first; what lies in
+    /// another store stays. Give it the settings that the runners have.
+    Prune {
+        /// Say what would go and what would stay, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Args)]
@@ -91,6 +105,7 @@ pub async fn run(command: RunsCommand) -> u8 {
         RunsCommand::Cancel { run_id, reason } => cancel(&run_id, reason.as_deref()).await,
         RunsCommand::Retry { run_id } => retry(&run_id).await,
         RunsCommand::Logs { run_id, follow, json } => follow::logs(&run_id, follow, json).await,
+        RunsCommand::Prune { dry_run, json } => prune::prune(dry_run, json).await,
         RunsCommand::Wait { run_id, timeout, interval } => follow::wait(&run_id, timeout, interval).await,
     };
     done.unwrap_or_else(|code| code)

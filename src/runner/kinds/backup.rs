@@ -3,9 +3,9 @@
 //! The run's input names the row: `{"backup_id": "bak-..."}`, as `ops.create_backup` queues it. A dump
 //! that was cut short is never recorded; one that was stored twice lies there once.
 
-use super::store::Stored;
 use super::{Settings, environment, pg_tools};
 use crate::runner::kind::{Context, Kind, Phase, PhaseError, Work};
+use crate::runner::store::Stored;
 use crate::runs::Claimed;
 use crate::runs::record::{Level, NewArtifact};
 use crate::runs::work;
@@ -17,7 +17,7 @@ use std::time::Duration;
 const DUMPS_FOR: Duration = Duration::from_secs(6 * 3600);
 const RECORDS_FOR: Duration = Duration::from_secs(60);
 /// The artifact's key, and the end of its path.
-const KEY: &str = "database.dump";
+pub const KEY: &str = "database.dump";
 
 pub struct Backup(pub Arc<Settings>);
 
@@ -80,8 +80,10 @@ impl Backup {
         pg_tools::run(context, "pg_dump", &target, &["--format=custom", "--no-password", &to], folder.path()).await?;
         context.fence().check().map_err(|_| PhaseError::Lost)?;
         let path = self.0.artifact_path(&context.run, KEY);
-        let Stored { path, digest, size } = self.0.store.put_file(&path, &file).await?;
-        let told = json!({ "database": target.name, "storage_path": path, "size_bytes": size, "digest": digest });
+        let Stored { path, digest, size, store } = self.0.store.put_file(&path, &file).await?;
+        let told = json!({
+            "database": target.name, "storage_path": path, "size_bytes": size, "digest": digest, "store": store,
+        });
         context.note(Level::Info, &format!("{} is dumped: {size} bytes", target.name), told.clone()).await?;
         Ok(told)
     }
@@ -110,6 +112,7 @@ impl Backup {
             key: KEY.to_owned(),
             artifact_type: "backup",
             storage_path: path.to_owned(),
+            store: dump["store"].as_str().map(str::to_owned),
             digest: Some(digest.to_owned()),
             size_bytes: Some(size),
             content_type: Some("application/vnd.postgresql.dump".to_owned()),

@@ -14,11 +14,14 @@ mod pg_tools;
 mod request;
 mod restore;
 mod shape;
-mod store;
+
+/// The key of a backup's dump, and the end of its path.
+pub use backup::KEY as DUMP;
 
 use super::Kinds;
 use super::held::Stop;
 use super::kind::{Context, Kind, PhaseError};
+use super::store::Store;
 use crate::clients::budget::Budget;
 use crate::clients::{ClientError, Seam, github, railway};
 use crate::config::OpsConfig;
@@ -29,11 +32,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use store::Store;
 
 /// What the kinds work with: clients, the store, the programs that may be started.
 pub struct Settings {
-    store: Store,
+    store: Arc<Store>,
     caller: Caller,
     /// `None`: there is no token.
     github: Option<github::Reader>,
@@ -59,7 +61,7 @@ impl Settings {
             tokens => Some(railway::Reader::unscoped(&config.railway_api_url, tokens, seam, budget())?),
         };
         Ok(Settings {
-            store: Store::new(runner, seam),
+            store: Arc::new(Store::new(runner, seam)),
             caller: Caller::new(seam),
             github,
             railway,
@@ -79,6 +81,11 @@ impl Settings {
     /// How long a slot is kept for another run that nobody begins.
     pub fn waiting(self, most: Duration) -> Settings {
         Settings { waits: most, ..self }
+    }
+
+    /// Where artifacts and backups lie.
+    pub fn store(&self) -> Arc<Store> {
+        self.store.clone()
     }
 
     fn looks(&self) -> Looks {

@@ -6,7 +6,7 @@
 use super::{DEPLOY, IMAGE, Job, SMOKE};
 use crate::runner::kind::PhaseError;
 use crate::runner::kinds::command::{self, Start};
-use crate::runner::kinds::store::{Stored, disk};
+use crate::runner::store::{Stored, disk};
 use crate::runs::look;
 use crate::runs::record::{Level, NewArtifact};
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ fn pretty(value: &Value) -> Vec<u8> {
 async fn keep(job: &Job<'_>, what: &What, bytes: Vec<u8>) -> Result<Value, PhaseError> {
     job.context.fence().check().map_err(|_| PhaseError::Lost)?;
     let path = job.settings.artifact_path(&job.context.run, what.key);
-    let Stored { path, digest, size } = job.settings.store.put(&path, bytes).await?;
+    let Stored { path, digest, size, store } = job.settings.store.put(&path, bytes).await?;
     let told = json!({
         "artifact_key": what.key, "artifact_type": what.artifact_type, "storage_path": path, "digest": digest,
         "size_bytes": size,
@@ -63,6 +63,7 @@ async fn keep(job: &Job<'_>, what: &What, bytes: Vec<u8>) -> Result<Value, Phase
         key: what.key.to_owned(),
         artifact_type: what.artifact_type,
         storage_path: path,
+        store,
         digest: Some(digest),
         size_bytes: Some(size),
         content_type: Some(what.content_type.to_owned()),

@@ -6,7 +6,7 @@ use crate::clients::github::result::{BuildResult, FILE, LARGEST};
 use crate::runner::kind::PhaseError;
 use crate::runner::kinds::command::{self, Named, Start};
 use crate::runner::kinds::request::filled;
-use crate::runner::kinds::store::disk;
+use crate::runner::store::disk;
 use serde_json::{Value, json};
 use std::path::Path;
 

@@ -1,13 +1,15 @@
 //! Where artifacts and backups lie: a folder, or a bucket that speaks S3.
 //!
 //! A file appears whole or not at all, and what is stored again under its path is replaced: a runner
-//! that ends between the store and the database has done no harm.
+//! that ends between the store and the database has done no harm. What this module refuses: to take a
+//! folder for the store in which nothing was ever stored, and "no such bucket" for "it is gone".
 
-use super::Settings;
+use super::kind::PhaseError;
+use super::kinds::Settings;
 use crate::clients::Seam;
+use crate::clients::machine;
 use crate::clients::seam::Point;
 use crate::config::{RunnerConfig, S3};
-use crate::runner::kind::PhaseError;
 use crate::telemetry::redact_text;
 use futures_util::StreamExt;
 use object_store::aws::AmazonS3Builder;
@@ -17,16 +19,23 @@ use object_store::{ObjectStore, ObjectStoreExt, WriteMultipart};
 use sha2::{Digest, Sha256};
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Parts of a large file; S3 takes no smaller ones than 5 MiB.
 const PART: usize = 8 << 20;
 const PARTS_AT_ONCE: usize = 4;
+/// For one object, all retries included.
+const REMOVES_FOR: Duration = Duration::from_secs(20);
+/// Who refuses one object says so at once; retries take longer.
+const REFUSES_WITHIN: Duration = Duration::from_secs(2);
 
 /// In a store that is a folder. No project is called so: its name begins with a dot.
 const SCRATCH: &str = ".scratch";
 const PREFIX: &str = "ops-run-";
+/// In a store that is a folder: what that folder is called in the books. Another folder of the same name, on
+/// another machine or where a volume is not mounted, has another one, or none.
+const MARK: &str = ".store";
 /// No phase takes nearly that long.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3 * 24 * 3600);
 
@@ -44,6 +53,8 @@ pub struct Stored {
     pub path: String,
     pub digest: String,
     pub size: i64,
+    /// In which store, as that names itself.
+    pub store: Option<String>,
 }
 
 impl Store {
@@ -67,7 +78,7 @@ impl Store {
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.name);
             made.map_err(|e| unusable(format!("{}: {e}", self.name)))?;
             let folder = LocalFileSystem::new_with_prefix(&self.name).map_err(|e| unusable(e.to_string()))?;
-            return Ok((Arc::new(folder.with_fsync(true)), Path::default()));
+            return Ok((Arc::new(folder.with_fsync(true).with_automatic_cleanup(true)), Path::default()));
         };
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let mut builder = AmazonS3Builder::new().with_bucket_name(bucket);
@@ -81,6 +92,8 @@ impl Store {
             let local = crate::config::is_loopback_url(endpoint);
             builder = builder.with_endpoint(endpoint).with_allow_http(local);
         }
+        // Not all that speak S3 know how to delete many at once, and only one at a time is told of one.
+        builder = builder.with_disable_bulk_delete(true);
         let bucket = builder.build().map_err(|e| unusable(e.to_string()))?;
         Ok((Arc::new(bucket), Path::from(prefix)))
     }
@@ -88,7 +101,7 @@ impl Store {
     /// A folder for a phase that is gone afterwards. A dump may be large and the machine's own folder for
     /// such things small: where the store is a folder there is room, else TMPDIR says where.
     pub fn scratch(&self) -> Result<tempfile::TempDir, PhaseError> {
-        let folder = match self.name.starts_with("s3://") {
+        let folder = match self.is_bucket() {
             true => std::env::temp_dir(),
             false => std::path::Path::new(&self.name).join(SCRATCH),
         };
@@ -98,9 +111,34 @@ impl Store {
         tempfile::Builder::new().prefix(PREFIX).tempdir_in(&folder).map_err(|e| disk(&e))
     }
 
-    /// The path of an artifact; names that would climb out are written otherwise.
-    pub fn path(&self, parts: [&str; 4]) -> String {
-        Path::from_iter(parts).to_string()
+    /// What this store is called in the books. `None`: a folder in which nothing was ever stored, so what is
+    /// not there may well lie elsewhere.
+    pub fn identity(&self) -> Option<String> {
+        if self.is_bucket() {
+            return Some(self.name.clone());
+        }
+        let mark = std::fs::read_to_string(std::path::Path::new(&self.name).join(MARK)).ok()?;
+        Some(mark.trim().to_owned()).filter(|mark| !mark.is_empty())
+    }
+
+    fn is_bucket(&self) -> bool {
+        self.name.starts_with("s3://")
+    }
+
+    /// The name under which what is stored now is recorded; given to a folder when it is first used.
+    fn marked(&self) -> Result<Option<String>, PhaseError> {
+        if let Some(name) = self.identity() {
+            return Ok(Some(name));
+        }
+        let folder = std::path::Path::new(&self.name);
+        let name = format!("folder-{}", machine::word());
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| disk(&e))?;
+        std::io::Write::write_all(&mut file, format!("{name}\n").as_bytes()).map_err(|e| disk(&e))?;
+        // Whole or not at all; who was first has named it.
+        match file.persist_noclobber(folder.join(MARK)) {
+            Err(other) if other.error.kind() != std::io::ErrorKind::AlreadyExists => Err(disk(&other.error)),
+            _ => Ok(self.identity()),
+        }
     }
 
     pub async fn put(&self, path: &str, bytes: Vec<u8>) -> Result<Stored, PhaseError> {
@@ -109,7 +147,8 @@ impl Store {
         self.seam.reach(|| Point::Before(format!("store {path}"))).await;
         store.put(&at, bytes.into()).await.map_err(|e| lost(path, &e))?;
         self.seam.reach(|| Point::After(format!("store {path}"))).await;
-        Ok(Stored { path: path.to_owned(), digest, size: i64::try_from(size).unwrap_or(i64::MAX) })
+        let size = i64::try_from(size).unwrap_or(i64::MAX);
+        Ok(Stored { path: path.to_owned(), digest, size, store: self.marked()? })
     }
 
     /// A file of any size, in parts.
@@ -138,7 +177,7 @@ impl Store {
         upload.finish().await.map_err(|e| lost(path, &e))?;
         self.seam.reach(|| Point::After(format!("store {path}"))).await;
         let size = i64::try_from(size).unwrap_or(i64::MAX);
-        Ok(Stored { path: path.to_owned(), digest: digest(&hash.finalize()), size })
+        Ok(Stored { path: path.to_owned(), digest: digest(&hash.finalize()), size, store: self.marked()? })
     }
 
     /// Writes what lies there to a file; returns its digest.
@@ -154,6 +193,35 @@ impl Store {
         }
         to.flush().await.map_err(|e| disk(&e))?;
         Ok(digest(&hash.finalize()))
+    }
+
+    /// Removes what lies there. False: it was gone already. `Err`: nothing is known; transient where the store
+    /// was asked over and over for that, so that asking for the next one would take as long.
+    pub async fn remove(&self, path: &str) -> Result<bool, PhaseError> {
+        if self.identity().is_none() {
+            return Err(PhaseError::failed(format!("nothing was ever stored in ARTIFACT_STORE, {}", self.name)));
+        }
+        let (store, at) = self.at(path)?;
+        self.seam.reach(|| Point::Before(format!("remove {path}"))).await;
+        let began = Instant::now();
+        let removed = tokio::time::timeout(REMOVES_FOR, store.delete(&at)).await;
+        let removed = removed.map_err(|_| PhaseError::transient(format!("the artifact store, {path}: no answer")))?;
+        let is_there = match removed {
+            Ok(()) => true,
+            // Where the bucket is missing, or something else answers, nothing is known of the object.
+            Err(error @ object_store::Error::NotFound { .. })
+                if !self.is_bucket() || chain(&error).contains("NoSuchKey") =>
+            {
+                false
+            }
+            Err(error) => {
+                let why = format!("the artifact store, {path}: {}", told(&error));
+                let is_slow = began.elapsed() >= REFUSES_WITHIN;
+                return Err(if is_slow { PhaseError::Transient(why) } else { PhaseError::Failed(why) });
+            }
+        };
+        self.seam.reach(|| Point::After(format!("remove {path}"))).await;
+        Ok(is_there)
     }
 
     fn at(&self, path: &str) -> Result<(&Arc<dyn ObjectStore>, Path), PhaseError> {
@@ -190,8 +258,18 @@ fn digest(bytes: &[u8]) -> String {
     })
 }
 
+/// With all causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+fn told(error: &object_store::Error) -> String {
+    crate::clients::http::clip(&error.to_string())
+}
+
 fn lost(path: &str, error: &object_store::Error) -> PhaseError {
-    let message = format!("the artifact store, {path}: {}", crate::clients::http::clip(&error.to_string()));
+    let message = format!("the artifact store, {path}: {}", told(error));
     use object_store::Error;
     match error {
         Error::NotFound { .. } => PhaseError::failed(format!("the artifact store has no {path}")),
@@ -205,7 +283,13 @@ fn lost(path: &str, error: &object_store::Error) -> PhaseError {
 impl Settings {
     /// Where an artifact of a run belongs.
     pub fn artifact_path(&self, run: &crate::runs::Claimed, key: &str) -> String {
-        let of = |id: &Option<String>| id.clone().unwrap_or_else(|| "none".to_owned());
-        self.store.path([&of(&run.project_id), &of(&run.env_id), &run.run_id, key])
+        artifact_path(run.project_id.as_deref(), run.env_id.as_deref(), &run.run_id, key)
     }
+}
+
+/// Where an artifact of a run lies; names that would climb out are written otherwise. What a row says lies
+/// anywhere else is not ours.
+pub fn artifact_path(project_id: Option<&str>, env_id: Option<&str>, run_id: &str, key: &str) -> String {
+    let of = |id: Option<&str>| id.unwrap_or("none").to_owned();
+    Path::from_iter([of(project_id), of(env_id), run_id.to_owned(), key.to_owned()]).to_string()
 }
