@@ -72,6 +72,15 @@ impl PhaseError {
     pub fn transient(message: impl Into<String>) -> PhaseError {
         PhaseError::Transient(message.into())
     }
+
+    /// The same, and what it is about.
+    pub fn about(self, what: &str) -> PhaseError {
+        match self {
+            PhaseError::Failed(why) => PhaseError::Failed(format!("{what}: {why}")),
+            PhaseError::Transient(why) => PhaseError::Transient(format!("{what}: {why}")),
+            PhaseError::Lost => PhaseError::Lost,
+        }
+    }
 }
 
 impl From<RunsError> for PhaseError {

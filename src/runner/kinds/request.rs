@@ -5,10 +5,12 @@
 
 use super::shape::Shape;
 use crate::clients::budget::Budget;
-use crate::clients::http::{Http, Lost, clip};
+use crate::clients::http::{Http, Lost, clip, message_of};
 use crate::clients::seam::Point;
 use crate::clients::{ClientError, Seam};
+use crate::plan::secret::REDACTED;
 use crate::runner::kind::PhaseError;
+use crate::runs::placeholders;
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
@@ -107,6 +109,48 @@ impl Request {
             timeout: TIMEOUT,
             expect: Expect::default(),
         }
+    }
+
+    /// What is asked of whom, for people: without user, query and fragment, which may hold secrets.
+    pub fn shown(&self) -> String {
+        let place = url::Url::parse(&self.url).map_or_else(
+            |_| self.url.clone(),
+            |mut url| {
+                url.set_query(None);
+                url.set_fragment(None);
+                let _ = (url.set_username(""), url.set_password(None));
+                url.to_string()
+            },
+        );
+        clip(&format!("{} {place}", self.method))
+    }
+
+    /// The same where the path is a secret, too.
+    pub fn host(&self) -> String {
+        let url = url::Url::parse(&self.url).ok();
+        url.map_or_else(|| "no address".to_owned(), |url| url.origin().ascii_serialization())
+    }
+
+    /// The beginning of an answer, without anything that was sent in its headers or address.
+    pub fn said(&self, body: &[u8]) -> String {
+        let mut text = String::from_utf8_lossy(body).into_owned();
+        for secret in self.sent() {
+            text = text.replace(&secret, REDACTED);
+        }
+        let said = if text.trim().is_empty() { String::new() } else { message_of(text.as_bytes()) };
+        if said.is_empty() { said } else { format!(": {said}") }
+    }
+
+    /// What may be a secret of this request; a word of a header or of the address may be an ordinary one.
+    fn sent(&self) -> Vec<String> {
+        let headers = self.headers.values().filter_map(|value| std::str::from_utf8(value.as_bytes()).ok());
+        let mut all: Vec<String> = headers.flat_map(|value| value.split_whitespace()).map(str::to_owned).collect();
+        if let Ok(url) = url::Url::parse(&self.url) {
+            all.extend(url.path_segments().into_iter().flatten().filter(|part| part.len() > 7).map(str::to_owned));
+            all.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
+        }
+        all.retain(|text| text.len() > 3);
+        all
     }
 
     /// The fields of a request; `path`: whether it may be one of the deployment's.
@@ -214,25 +258,9 @@ pub fn refused(reply: &Reply, why: String) -> PhaseError {
     }
 }
 
-/// Text of this map with `${name}` replaced, each value as a whole; unknown names stay.
-pub fn filled(text: &str, values: &BTreeMap<&str, String>) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find("${") {
-        out.push_str(&rest[..at]);
-        let behind = &rest[at + 2..];
-        match behind.find('}').and_then(|end| Some((end, values.get(&behind[..end])?))) {
-            Some((end, value)) => {
-                out.push_str(value);
-                rest = &behind[end + 1..];
-            }
-            None => {
-                out.push_str("${");
-                rest = behind;
-            }
-        }
-    }
-    out + rest
+/// The text with its names filled in; one without a value is a failure.
+pub fn filled(text: &str, values: &BTreeMap<&str, String>) -> Result<String, PhaseError> {
+    placeholders::filled(text, values).map_err(PhaseError::Failed)
 }
 
 #[cfg(test)]
@@ -264,8 +292,20 @@ mod tests {
     }
 
     #[test]
-    fn names_are_filled_in_once_and_unknown_ones_stay() {
-        let values = BTreeMap::from([("a", "${b}".to_owned()), ("b", "x".to_owned())]);
-        assert_eq!(filled("${a}-${b}-${c}-${", &values), "${b}-x-${c}-${");
+    fn a_request_is_told_without_what_may_be_secret_in_it() {
+        let request = Request::get("https://user:pass@example.com:8443/hooks/T0K3N4U?key=abc#x");
+        assert_eq!(request.shown(), "GET https://example.com:8443/hooks/T0K3N4U");
+        assert_eq!(request.host(), "https://example.com:8443");
+        let mut hook = Request::get("https://example.com/hooks/T0K3N4U99?key=abcdef");
+        hook.headers.insert("authorization", HeaderValue::from_static("Bearer of-the-hook"));
+        let said = |text: &str| hook.said(text.as_bytes());
+        assert_eq!(said("{\"message\": \"no room\"}"), ": no room");
+        assert_eq!(said(""), "");
+        for text in ["of-the-hook is bad", "no T0K3N4U99", "no abcdef here", "Bearer of-the-hook"] {
+            let told = said(text);
+            assert!(told.contains(REDACTED), "{told}");
+            assert!(!["of-the-hook", "T0K3N4U99", "abcdef"].iter().any(|secret| told.contains(secret)), "{told}");
+        }
+        assert!(said(&"x ".repeat(5000)).chars().count() < 400);
     }
 }

@@ -88,14 +88,14 @@ impl Store {
     /// A folder for a phase that is gone afterwards. A dump may be large and the machine's own folder for
     /// such things small: where the store is a folder there is room, else TMPDIR says where.
     pub fn scratch(&self) -> Result<tempfile::TempDir, PhaseError> {
-        let folder = match self.name.starts_with("s3://") {
+        let folder = match self.is_bucket() {
             true => std::env::temp_dir(),
-            false => std::path::Path::new(&self.name).join(SCRATCH),
+            false => self.folder().join(SCRATCH),
         };
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
         made.map_err(|e| PhaseError::failed(format!("ARTIFACT_STORE cannot be used: {}: {e}", folder.display())))?;
         remove_abandoned(&folder);
-        tempfile::Builder::new().prefix(PREFIX).tempdir_in(&folder).map_err(|e| disk(&e))
+        tempfile::Builder::new().prefix(PREFIX).tempdir_in(&folder).map_err(|e| self.disk(&e))
     }
 
     /// The path of an artifact; names that would climb out are written otherwise.
@@ -107,7 +107,7 @@ impl Store {
         let (store, at) = self.at(path)?;
         let (digest, size) = (digest(&Sha256::digest(&bytes)), bytes.len());
         self.seam.reach(|| Point::Before(format!("store {path}"))).await;
-        store.put(&at, bytes.into()).await.map_err(|e| lost(path, &e))?;
+        store.put(&at, bytes.into()).await.map_err(|e| self.lost(path, &e))?;
         self.seam.reach(|| Point::After(format!("store {path}"))).await;
         Ok(Stored { path: path.to_owned(), digest, size: i64::try_from(size).unwrap_or(i64::MAX) })
     }
@@ -115,9 +115,9 @@ impl Store {
     /// A file of any size, in parts.
     pub async fn put_file(&self, path: &str, file: &std::path::Path) -> Result<Stored, PhaseError> {
         let (store, at) = self.at(path)?;
-        let mut from = tokio::fs::File::open(file).await.map_err(|e| disk(&e))?;
+        let mut from = tokio::fs::File::open(file).await.map_err(|e| self.disk(&e))?;
         self.seam.reach(|| Point::Before(format!("store {path}"))).await;
-        let upload = store.put_multipart(&at).await.map_err(|e| lost(path, &e))?;
+        let upload = store.put_multipart(&at).await.map_err(|e| self.lost(path, &e))?;
         let mut upload = WriteMultipart::new_with_chunk_size(upload, PART);
         let (mut hash, mut size) = (Sha256::new(), 0);
         let mut buffer = vec![0; 256 << 10];
@@ -127,15 +127,15 @@ impl Store {
                 Ok(count) => count,
                 Err(error) => {
                     let _ = upload.abort().await;
-                    return Err(disk(&error));
+                    return Err(self.disk(&error));
                 }
             };
             hash.update(&buffer[..count]);
             size += count;
-            upload.wait_for_capacity(PARTS_AT_ONCE).await.map_err(|e| lost(path, &e))?;
+            upload.wait_for_capacity(PARTS_AT_ONCE).await.map_err(|e| self.lost(path, &e))?;
             upload.write(&buffer[..count]);
         }
-        upload.finish().await.map_err(|e| lost(path, &e))?;
+        upload.finish().await.map_err(|e| self.lost(path, &e))?;
         self.seam.reach(|| Point::After(format!("store {path}"))).await;
         let size = i64::try_from(size).unwrap_or(i64::MAX);
         Ok(Stored { path: path.to_owned(), digest: digest(&hash.finalize()), size })
@@ -144,16 +144,47 @@ impl Store {
     /// Writes what lies there to a file; returns its digest.
     pub async fn fetch(&self, path: &str, file: &std::path::Path) -> Result<String, PhaseError> {
         let (store, at) = self.at(path)?;
-        let found = store.get(&at).await.map_err(|e| lost(path, &e))?;
-        let mut to = tokio::fs::File::create(file).await.map_err(|e| disk(&e))?;
+        let found = store.get(&at).await.map_err(|e| self.lost(path, &e))?;
+        let mut to = tokio::fs::File::create(file).await.map_err(|e| self.disk(&e))?;
         let (mut parts, mut hash) = (found.into_stream(), Sha256::new());
         while let Some(part) = parts.next().await {
-            let part = part.map_err(|e| lost(path, &e))?;
+            let part = part.map_err(|e| self.lost(path, &e))?;
             hash.update(&part);
-            to.write_all(&part).await.map_err(|e| disk(&e))?;
+            to.write_all(&part).await.map_err(|e| self.disk(&e))?;
         }
-        to.flush().await.map_err(|e| disk(&e))?;
+        to.flush().await.map_err(|e| self.disk(&e))?;
         Ok(digest(&hash.finalize()))
+    }
+
+    /// Trouble with the folder of what phases write meanwhile.
+    pub fn disk(&self, error: &std::io::Error) -> PhaseError {
+        let (variable, folder) = match self.is_bucket() {
+            true => ("TMPDIR", std::env::temp_dir()),
+            false => ("ARTIFACT_STORE", self.folder()),
+        };
+        PhaseError::transient(format!("this runner's disk, {variable} {}: {error}", folder.display()))
+    }
+
+    fn lost(&self, path: &str, error: &object_store::Error) -> PhaseError {
+        let store = redact_text(&self.name);
+        let message = format!("ARTIFACT_STORE {store}, {path}: {}", crate::clients::http::clip(&error.to_string()));
+        use object_store::Error;
+        match error {
+            Error::NotFound { .. } => PhaseError::failed(format!("ARTIFACT_STORE {store} has no {path}")),
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } | Error::InvalidPath { .. } => {
+                PhaseError::Failed(message)
+            }
+            _ => PhaseError::Transient(message),
+        }
+    }
+
+    fn is_bucket(&self) -> bool {
+        self.name.starts_with("s3://")
+    }
+
+    /// Of a store that is one.
+    fn folder(&self) -> std::path::PathBuf {
+        std::path::PathBuf::from(&self.name)
     }
 
     fn at(&self, path: &str) -> Result<(&Arc<dyn ObjectStore>, Path), PhaseError> {
@@ -178,28 +209,12 @@ fn remove_abandoned(folder: &std::path::Path) {
     }
 }
 
-pub fn disk(error: &std::io::Error) -> PhaseError {
-    PhaseError::transient(format!("this runner's disk: {error}"))
-}
-
 fn digest(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold("sha256:".to_owned(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-fn lost(path: &str, error: &object_store::Error) -> PhaseError {
-    let message = format!("the artifact store, {path}: {}", crate::clients::http::clip(&error.to_string()));
-    use object_store::Error;
-    match error {
-        Error::NotFound { .. } => PhaseError::failed(format!("the artifact store has no {path}")),
-        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } | Error::InvalidPath { .. } => {
-            PhaseError::Failed(message)
-        }
-        _ => PhaseError::Transient(message),
-    }
 }
 
 impl Settings {

@@ -109,8 +109,9 @@ impl Deploying<'_> {
     async fn prepare(&self, service_id: &str) -> Result<(), PhaseError> {
         if !self.service.variables.is_empty() {
             let values = &self.job.values;
-            let of = |(name, value): (&String, &String)| (name.clone(), Secret::new(filled(value, values)));
-            self.act.set_variables(service_id, &self.service.variables.iter().map(of).collect()).await?;
+            let of = |(name, value): (&String, &String)| Ok((name.clone(), Secret::new(filled(value, values)?)));
+            let variables = self.service.variables.iter().map(of).collect::<Result<_, PhaseError>>()?;
+            self.act.set_variables(service_id, &variables).await?;
         }
         Ok(self.act.set_image(service_id, &self.image).await?)
     }
