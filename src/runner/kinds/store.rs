@@ -93,7 +93,8 @@ impl Store {
             false => self.folder().join(SCRATCH),
         };
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        made.map_err(|e| PhaseError::failed(format!("ARTIFACT_STORE cannot be used: {}: {e}", folder.display())))?;
+        let variable = if self.is_bucket() { "TMPDIR" } else { "ARTIFACT_STORE" };
+        made.map_err(|e| PhaseError::failed(format!("{variable} cannot be used: {}: {e}", folder.display())))?;
         remove_abandoned(&folder);
         tempfile::Builder::new().prefix(PREFIX).tempdir_in(&folder).map_err(|e| self.disk(&e))
     }
@@ -222,5 +223,35 @@ impl Settings {
     pub fn artifact_path(&self, run: &crate::runs::Claimed, key: &str) -> String {
         let of = |id: &Option<String>| id.clone().unwrap_or_else(|| "none".to_owned());
         self.store.path([&of(&run.project_id), &of(&run.env_id), &run.run_id, key])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::OpsConfig;
+
+    #[test]
+    fn trouble_with_the_store_names_its_variable_and_where_it_is() {
+        let full = std::io::Error::from_raw_os_error(libc::ENOSPC);
+        let of = |place: &str| {
+            let pairs = [
+                ("OPS_DATABASE_URL", "postgresql://ops@127.0.0.1:1/ops"),
+                ("ARTIFACT_STORE", place),
+                ("AWS_ACCESS_KEY_ID", "AKIANOTREAL"),
+                ("AWS_SECRET_ACCESS_KEY", "not-a-real-key"),
+                ("AWS_REGION", "eu-west-1"),
+            ];
+            let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let config = OpsConfig::from_pairs(pairs).expect("a configuration");
+            Store::new(&config.runner, &Seam::default())
+        };
+        let told = of("/var/lib/kept").disk(&full).to_string();
+        assert!(told.starts_with("this runner's disk, ARTIFACT_STORE /var/lib/kept: No space left"), "{told}");
+        let told = of("s3://kept/below").disk(&full).to_string();
+        assert!(told.starts_with("this runner's disk, TMPDIR /"), "{told}");
+        let missing = object_store::Error::NotFound { path: "x".to_owned(), source: "gone".into() };
+        let told = of("s3://kept/below").lost("shop/a", &missing).to_string();
+        assert_eq!(told, "ARTIFACT_STORE s3://kept/below has no shop/a");
     }
 }
