@@ -462,10 +462,13 @@ async fn the_phase_that_failed_is_shown_and_why_and_what_an_attempt_before_has_s
     let shown = world.env.run(&["runs", "show", &id]).await.expect_code(0).out;
     assert!(shown.contains("\nlast error       no room") && !shown.contains("\nerror "), "{shown}");
     assert!(!shown.contains("not before"), "{shown}");
-    let error = format!("array['{}']::text[]", "long ".repeat(40));
+    let error = format!("array['{}']::text[]", "Phase build_image failed: ".to_owned() + &"long ".repeat(40));
     world.execute(&format!("select ops.finish_runs('{{{id}}}', '{{2}}', '{{failed}}', '{{null}}', {error})")).await;
     let shown = world.env.run(&["runs", "show", &id]).await.expect_code(0).out;
-    assert!(shown.contains("\nerror            long long") && !shown.contains("not before"), "{shown}");
+    assert!(
+        shown.contains("\nerror            Phase build_image failed: long long") && !shown.contains("not before"),
+        "{shown}"
+    );
     let listed = world.env.run(&["runs", "list"]).await.expect_code(0).out;
     let line = listed.lines().nth(1).expect("a run");
     assert!(line.contains("build_image  long long") && line.ends_with('…') && line.len() < 250, "{listed}");

@@ -19,6 +19,10 @@ pub async fn list(list: List) -> Result<u8, u8> {
         let place = run.env_id.as_deref().or(run.project_id.as_deref());
         let attempt = format!("{}/{}", run.attempt, run.max_attempts);
         let ended = ops::time(run.finished_at);
+        let phase = run.failed_phase.as_deref().or(run.last_phase.as_deref());
+        // The column before it says so.
+        let said = phase.map(|phase| format!("Phase {phase} failed: ")).unwrap_or_default();
+        let error = run.error.as_deref().map(|error| ops::cut(error.strip_prefix(&*said).unwrap_or(error)));
         vec![
             run.run_id.clone(),
             run.kind.clone(),
@@ -27,8 +31,8 @@ pub async fn list(list: List) -> Result<u8, u8> {
             attempt,
             ops::time(Some(run.queued_at)),
             ended,
-            ops::or_dash(run.failed_phase.as_deref().or(run.last_phase.as_deref())),
-            ops::or_dash(run.error.as_deref().map(ops::cut).as_deref()),
+            ops::or_dash(phase),
+            ops::or_dash(error.as_deref()),
         ]
     };
     let rows: Vec<_> = page.runs.iter().map(row).collect();
