@@ -8,6 +8,7 @@
 //! - [`runs`]: all SQL of durable runs.
 //! - [`runner`]: claims runs and executes their phases.
 //! - [`http`]: `/status` and its kin.
+//! - [`spelling`]: which name was probably meant.
 //! - [`telemetry`]: logs, metrics, redaction.
 //! - [`sandbox`]: simulated clouds on loopback, for trying and for tests.
 
@@ -19,4 +20,5 @@ pub mod plan;
 pub mod runner;
 pub mod runs;
 pub mod sandbox;
+pub mod spelling;
 pub mod telemetry;

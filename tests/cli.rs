@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 19] = [
     "run",
     "plan",
     "once",
@@ -26,6 +26,9 @@ const COMMANDS: [&str; 16] = [
     "destroy",
     "migrate",
     "runs",
+    "approvals",
+    "backups",
+    "restores",
     "token",
     "healthcheck",
     "sandbox",
@@ -81,7 +84,7 @@ async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
 /// The predecessor's defect 45.
 #[tokio::test]
 async fn without_configuration_every_missing_variable_is_named() {
-    let is_of_runs = |c: &str| matches!(c, "migrate" | "runs" | "token");
+    let is_of_runs = |c: &str| matches!(c, "migrate" | "runs" | "approvals" | "backups" | "restores" | "token");
     for command in COMMANDS.iter().filter(|c| !matches!(**c, "healthcheck" | "sandbox") && !is_of_runs(c)) {
         let ended = Environment::default().run(&[command]).await.expect_code(78);
         assert_eq!(ended.out, "", "`{command}`");

@@ -29,9 +29,10 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     ("sandbox", &["sandbox"]),
-    ("config", &["config", "plan"]),
+    ("config", &["config", "plan", "spelling"]),
     ("telemetry", &["telemetry", "config", "plan"]),
-    ("runs", &["runs"]),
+    ("runs", &["runs", "spelling"]),
+    ("spelling", &["spelling"]),
     (
         "runner",
         &[

@@ -10,7 +10,7 @@ use ops_controller::runs::schema::Address;
 use ops_controller::runs::tokens;
 use ops_controller::sandbox::postgres::Cluster;
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, Executor, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,8 @@ const BUILD: [&str; 10] =
 struct World {
     env: Environment,
     address: Address,
-    _server: Arc<Cluster>,
+    name: String,
+    server: Arc<Cluster>,
 }
 
 impl World {
@@ -44,7 +45,7 @@ impl World {
         let name = postgres::database(&server, template).await;
         let url = postgres::url(&server, &name);
         let env = Environment::new([("OPS_DATABASE_URL".to_owned(), url.clone())]);
-        World { env, address: Address::from_url(&url, "test").expect("an address"), _server: server }
+        World { env, address: Address::from_url(&url, "test").expect("an address"), name, server }
     }
 
     async fn execute(&self, sql: &str) {
@@ -87,7 +88,7 @@ async fn looking_changes_nothing_and_only_the_database_is_needed() {
     world.env.run(&["runs", "list"]).await.expect_code(1).expect_text("run `ops-controller migrate`");
     world.env.run(&["migrate"]).await.expect_code(0).expect_text("schema ops is up to date (9 migrations)");
     let listed = world.env.run(&["runs", "list"]).await.expect_code(0);
-    assert_eq!(listed.out, "RUN  KIND  FOR  STATUS  TRY  QUEUED  FINISHED  PHASE\n");
+    assert_eq!(listed.out, "RUN  KIND  FOR  STATUS  TRY  QUEUED  FINISHED  PHASE  ERROR\n");
     world.env.run(&["runs", "show", "run-1"]).await.expect_code(1).expect_text("there is no run run-1");
     world.env.run(&["runs", "logs", "run-1"]).await.expect_code(1).expect_text("there is no run run-1");
     world.env.run(&["runs", "logs", "-f", "run-1"]).await.expect_code(1).expect_text("there is no run run-1");
@@ -131,8 +132,11 @@ async fn a_run_of_a_kind_is_queued_when_somebody_knows_the_kind() {
         .expect_text("--force");
     world.env.run(&["runs", "queue", "--kind", "mial", "--force"]).await.expect_code(0);
     assert_eq!(world.ask("select count(*) from ops.runs").await, "2");
-    let there = ["runs", "queue", "--kind", "custom", "--project", "shop", "--env", "dev"];
-    world.env.run(&there).await.expect_code(0);
+    let metadata = r#"{"phases": [{"name": "a", "uses": "command",
+        "with": {"program": "p", "arguments": ["${env_id}"]}}]}"#;
+    let there = ["runs", "queue", "--kind", "custom", "--project", "shop", "--env", "dev", "--metadata", metadata];
+    let queued = world.env.run(&there).await.expect_code(0);
+    assert!(queued.out.starts_with("run-") && queued.out.lines().count() == 1 && queued.err == "queued\n");
     let place = "select project_id || ' ' || env_id from ops.runs where kind = 'custom'";
     assert_eq!(world.ask(place).await, "shop shop-dev");
 }
@@ -142,6 +146,8 @@ async fn what_does_not_fit_is_named_and_not_queued() {
     let world = World::start().await;
     for (arguments, said) in [
         (&["runs", "queue"][..], "--project"),
+        (&["runs", "queue"], "--env <ENV>"),
+        (&["runs", "queue"], "runs queue --kind KIND"),
         (&["runs", "queue", "--project", "shop"], "--env"),
         (&["runs", "queue", "--project", "shop", "--env", "dev"], "--sha"),
         (&["runs", "queue", "--kind", "mail", "--project", "shop"], "--env"),
@@ -154,10 +160,28 @@ async fn what_does_not_fit_is_named_and_not_queued() {
         (&["runs", "queue", "--kind", "backup", "--force"], "ops.create_backup"),
         (&["runs", "queue", "--kind", "restore", "--force"], "ops.restore_backup"),
         (&["runs", "queue", "--kind", "mail", "--input", "{"], "--input is no JSON"),
-        (&["runs", "queue", "--kind", "mail", "--input", "[]"], "input must be an object"),
-        (&["runs", "queue", "--kind", "mail", "--priority", "10"], "priority must be"),
-        (&["runs", "queue", "--kind", "mail", "--run-at", "soon"], "run_at must be"),
-        (&["runs", "queue", "--kind", "build"], "git_sha"),
+        (&["runs", "queue", "--kind", "mail", "--input", "[]"], "--input must be an object"),
+        (&["runs", "queue", "--kind", "mail", "--priority", "10"], "--priority must be"),
+        (&["runs", "queue", "--kind", "mail", "--run-at", "soon"], "--run-at must be"),
+        (&["runs", "queue", "--kind", "build"], "it is queued by --project, --env, --sha and --ref"),
+        (
+            &["runs", "queue", "--project", "shop", "--env", "dev", "--sha", "x", "--ref", "main"],
+            "error: --sha must be",
+        ),
+        (&["runs", "queue", "--kind", "custom"], "error: --metadata: phases is required"),
+        (&["runs", "queue", "--kind", "custom", "--metadata", r#"{"phase": []}"#], "did you mean phases?"),
+        (&["runs", "queue", "--kind", "custom", "--metadata", r#"{"phases": []}"#], "and not an empty one"),
+        (
+            &[
+                "runs",
+                "queue",
+                "--kind",
+                "custom",
+                "--metadata",
+                r#"{"phases": [{"with": {"arguments": ["${git_sha}"]}}]}"#,
+            ],
+            "phases[0].with.arguments has ${git_sha}, which has no value here: there are ${run_id}",
+        ),
         (&["runs", "queue", "--kind", "mail'; --"], "kind must be"),
         (&["runs", "list", "--status", "done"], "must be queued"),
         (&["runs", "list", "--limit", "0"], "1..=200"),
@@ -168,6 +192,8 @@ async fn what_does_not_fit_is_named_and_not_queued() {
     }
     let nowhere = BUILD.map(|argument| if argument == "shop" { "nothing" } else { argument });
     world.env.run(&nowhere).await.expect_code(64).expect_text("Project nothing does not exist");
+    let smokee: Vec<_> = BUILD.into_iter().chain(["--metadata", r#"{"smokee": {}, "by": "ci"}"#]).collect();
+    world.env.run(&smokee).await.expect_code(64).expect_text("--metadata: smokee is not known; did you mean smoke?");
     assert_eq!(world.ask("select count(*) from ops.runs").await, "0");
 }
 
@@ -225,11 +251,12 @@ async fn cancel_and_retry_say_what_became_of_the_run() {
     let id = world.build().await;
     world.env.run(&["runs", "retry", &id]).await.expect_code(1).expect_text("is queued");
     let cancelled = world.env.run(&["runs", "cancel", &id]).await.expect_code(0);
-    assert_eq!(cancelled.out, format!("cancelled:{id}\n"));
+    assert_eq!((cancelled.out, cancelled.err.as_str()), (format!("{id}\n"), "cancelled\n"));
     let again = world.env.run(&["runs", "retry", &id]).await.expect_code(0);
-    assert_eq!(again.out, format!("queued:{id}\n"));
+    assert_eq!((again.out, again.err.as_str()), (format!("{id}\n"), "queued\n"));
     world.claim(&id).await;
-    world.env.run(&["runs", "cancel", &id]).await.expect_code(0).expect_text(&format!("cancelling:{id}"));
+    let told = world.env.run(&["runs", "cancel", &id]).await.expect_code(0);
+    assert!(told.out == format!("{id}\n") && told.err.starts_with("cancelling: it is running"), "{}", told.err);
     world.env.run(&["runs", "cancel", "run-0"]).await.expect_code(1).expect_text("Run run-0 does not exist");
     let actor = world.ask("select min(actor) from ops.audit_log").await;
     assert!(actor.contains('@'), "{actor}");
@@ -241,13 +268,14 @@ async fn a_kind_is_paused_and_resumed_and_a_misspelt_one_is_not() {
     world.env.run(&["runs", "queue", "--kind", "mail"]).await.expect_code(0);
     world.env.run(&["kinds", "pause", "mial"]).await.expect_code(64).expect_text("mail, restore");
     let pause = ["kinds", "pause", "mail", "--reason", "too many"];
-    assert_eq!(world.env.run(&pause).await.expect_code(0).out, "paused:mail\n");
-    world.env.run(&pause).await.expect_code(0).expect_text("it was before");
+    let paused = world.env.run(&pause).await.expect_code(0);
+    assert_eq!((paused.out.as_str(), paused.err.as_str()), ("mail\n", "paused\n"));
+    world.env.run(&pause).await.expect_code(0).expect_text("it was paused before");
     assert_eq!(world.ask("select kind || ': ' || reason from ops.paused_kinds").await, "mail: too many");
     let listed = world.env.run(&["kinds", "list"]).await.expect_code(0).out;
     let line: Vec<_> = listed.lines().nth(1).expect("a kind").split_whitespace().collect();
     assert!(line[..4] == ["mail", "1", "0", "0"] && line.ends_with(&["paused"]), "{listed}");
-    assert_eq!(world.env.run(&["kinds", "resume", "mail"]).await.expect_code(0).out, "resumed:mail\n");
+    world.env.run(&["kinds", "resume", "mail"]).await.expect_code(0).expect_text("resumed\n");
     world.env.run(&["kinds", "resume", "mail"]).await.expect_code(0).expect_text("it was not paused");
     let json = world.env.run(&["kinds", "list", "--json"]).await.expect_code(0).out;
     let kinds: Value = serde_json::from_str(&json).expect("JSON");
@@ -271,9 +299,17 @@ async fn what_touches_production_is_decided_by_a_second_person() {
     };
     let (restore, id) = asked().await;
     let listed = world.env.run(&["approvals", "list"]).await.expect_code(0).out;
-    for text in [&id, &restore, "olga", "pending"] {
+    let made =
+        world.ask("select to_char(created_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') from ops.backups").await;
+    for text in [&*id, &restore, "olga", "pending", "live", &backup, &format!("{made}Z")] {
         assert!(listed.contains(text), "{text}: {listed}");
     }
+    let waits = world.env.run(&["restores", "list", "--env-id", "live"]).await.expect_code(0).out;
+    for text in [&*restore, "live", "pending", &backup, "olga", &id] {
+        assert!(waits.contains(text), "{text}: {waits}");
+    }
+    let elsewhere = world.env.run(&["restores", "list", "--env-id", "shop-dev", "--json"]).await.expect_code(0).out;
+    assert_eq!(elsewhere, "[]\n");
     world.env.run(&["approvals", "approve", &id]).await.expect_code(64).expect_text("--by");
     let own = world.env.run(&["approvals", "approve", &id, "--by", "Olga"]).await;
     own.expect_code(1).expect_text("a second person must give it");
@@ -281,16 +317,21 @@ async fn what_touches_production_is_decided_by_a_second_person() {
     let queued = "select count(*) from ops.runs where kind = 'restore'";
     assert_eq!(world.ask(queued).await, "0");
     let given = world.env.run(&["approvals", "approve", &id, "--by", "adam"]).await.expect_code(0);
-    assert_eq!((given.out, world.ask(queued).await.as_str()), (format!("approved:{id}\n"), "1"));
+    assert_eq!((given.out, given.err.as_str()), (format!("{id}\n"), "approved\n"));
+    assert_eq!(world.ask(queued).await, "1");
+    for (by, whose) in [("adam", "it was approved before, by you\n"), ("eve", "it was approved before, by adam\n")] {
+        let again = world.env.run(&["approvals", "approve", &id, "--by", by]).await.expect_code(0);
+        assert_eq!((again.out, again.err.as_str()), (format!("{id}\n"), whose));
+    }
     let (restore, id) = asked().await;
     let denied = world.env.run(&["approvals", "deny", &id, "--by", "adam", "--reason", "not today"]).await;
-    assert_eq!(denied.expect_code(0).out, format!("denied:{id}\n"));
+    assert_eq!(denied.expect_code(0).out, format!("{id}\n"));
     let status = format!("select status from ops.restores where restore_id = '{restore}'");
     assert_eq!(world.ask(&status).await, "cancelled");
     let (_, id) = asked().await;
     world.execute(&format!("update ops.approvals set expires_at = now() where approval_id = '{id}'")).await;
     let late = world.env.run(&["approvals", "approve", &id, "--by", "adam"]).await.expect_code(1);
-    assert_eq!(late.out, format!("expired:{id}\n"));
+    assert!(late.out.is_empty() && late.err.contains("it ran out before it was decided"), "{}", late.err);
     assert_eq!(world.env.run(&["approvals", "list"]).await.expect_code(0).out.lines().count(), 1, "nothing waits");
     let all = world.env.run(&["approvals", "list", "--all", "--json"]).await.expect_code(0).out;
     let all: Value = serde_json::from_str(&all).expect("JSON");
@@ -327,7 +368,7 @@ async fn wait_ends_with_the_run_and_prints_where_its_first_artifact_lies() {
     assert!(!waiting.has_ended());
     world.end(&id, "success").await;
     let ended = waiting.output().await.expect_code(0);
-    assert_eq!(ended.out, "file:///x/first\n");
+    assert_eq!((ended.out.as_str(), ended.err.as_str()), ("file:///x/first\n", ""));
     let plain = world.build().await;
     world.claim(&plain).await;
     world.end(&plain, "success").await;
@@ -353,6 +394,104 @@ async fn wait_fails_with_the_run_and_with_the_time_and_shows_the_last_events() {
     let cancelled = world.build().await;
     world.env.run(&["runs", "cancel", &cancelled]).await.expect_code(0);
     world.env.run(&["runs", "wait", &cancelled]).await.expect_code(1).expect_text("cancelled");
+}
+
+/// The database is away for those who ask, by another name.
+async fn rename(world: &World, from: &str, to: &str) {
+    let mut c = world.server.connect_options().database("postgres").connect().await.expect("a connection");
+    let deadline = Instant::now() + binary::DEADLINE;
+    loop {
+        let end = format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{from}'");
+        c.execute(AssertSqlSafe(end)).await.expect("ended");
+        match c.execute(AssertSqlSafe(format!("alter database {from} rename to {to}"))).await {
+            Ok(_) => return,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_waits_is_told_once_that_the_database_is_away_and_once_that_it_is_back() {
+    let world = World::start().await;
+    let id = world.build().await;
+    world.claim(&id).await;
+    let commands = [&["runs", "wait", &*id, "--interval", "0.05"][..], &["runs", "logs", "-f", &id]];
+    let folder = tempfile::tempdir().expect("a folder");
+    let started = commands.map(|arguments| {
+        let path = folder.path().join(arguments[1]);
+        let out = std::fs::File::create(&path).expect("a file");
+        (path, world.env.start_printing_to(arguments, out))
+    });
+    let ask_each = "select count(distinct pid) >= 2 from pg_stat_activity
+        where application_name = 'ops-controller' and datname = current_database() and query like '%ops.run%'";
+    let [(wait, mut waiting), (logs, mut following)] = started;
+    until_printed(&world, &mut waiting, "both ask", ask_each).await;
+    let until_said = async |said: &str| {
+        let deadline = Instant::now() + binary::DEADLINE;
+        while ![&wait, &logs].iter().all(|path| std::fs::read_to_string(path).expect("a file").contains(said)) {
+            assert!(Instant::now() < deadline, "never {said}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    rename(&world, &world.name, "gone").await;
+    until_said("it is waited for").await;
+    rename(&world, "gone", &world.name).await;
+    until_said("the ops database is back").await;
+    world.end(&id, "success").await;
+    for (path, running) in [(&wait, &mut waiting), (&logs, &mut following)] {
+        running.output().await.expect_code(0);
+        let said = std::fs::read_to_string(path).expect("a file");
+        for once in ["it is waited for", "is back"] {
+            assert_eq!(said.matches(once).count(), 1, "{said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_phase_that_failed_is_shown_and_why_and_what_an_attempt_before_has_said() {
+    let world = World::start().await;
+    let id = world.build().await;
+    world.claim(&id).await;
+    world.execute(&format!("select ops.begin_phase('{id}', 1, 'beside', 2)")).await;
+    world.execute(&format!("select ops.end_phase('{id}', 1, 'build_image', 'failed', null, 'boom')")).await;
+    world.execute(&format!("select ops.end_phase('{id}', 1, 'beside', 'success', '{{}}', null)")).await;
+    world.execute(&format!("update ops.runs set backoff_seconds = 0 where run_id = '{id}'")).await;
+    world.end(&id, "retry").await;
+    world.execute(&format!("update ops.runs set error = 'no room' where run_id = '{id}'")).await;
+    world.execute("select ops.claim_runs('w1', '{build}', 1, '1 hour')").await;
+    let shown = world.env.run(&["runs", "show", &id]).await.expect_code(0).out;
+    assert!(shown.contains("\nlast error       no room") && !shown.contains("\nerror "), "{shown}");
+    assert!(!shown.contains("not before"), "{shown}");
+    let error = format!("array['{}']::text[]", "Phase build_image failed: ".to_owned() + &"long ".repeat(40));
+    world.execute(&format!("select ops.finish_runs('{{{id}}}', '{{2}}', '{{failed}}', '{{null}}', {error})")).await;
+    let shown = world.env.run(&["runs", "show", &id]).await.expect_code(0).out;
+    assert!(
+        shown.contains("\nerror            Phase build_image failed: long long") && !shown.contains("not before"),
+        "{shown}"
+    );
+    let listed = world.env.run(&["runs", "list"]).await.expect_code(0).out;
+    let line = listed.lines().nth(1).expect("a run");
+    assert!(line.contains("build_image  long long") && line.ends_with('…') && line.len() < 250, "{listed}");
+    let queued = world.ask("select to_char(queued_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') from ops.runs").await;
+    assert!(line.contains(&format!("{queued}Z")), "{listed}");
+}
+
+#[tokio::test]
+async fn a_backup_that_failed_has_its_run_and_no_path_and_a_token_whose_time_is_over_is_marked() {
+    let world = World::start().await;
+    let backup = world.ask("select backup_id from ops.create_backup('shop', 'dev', 'manual')").await;
+    let run = world.ask("select run_id from ops.backups").await;
+    world.env.run(&["runs", "cancel", &run]).await.expect_code(0);
+    let listed = world.env.run(&["backups", "list"]).await.expect_code(0).out;
+    let line = listed.lines().nth(1).expect("a backup");
+    assert!(line.starts_with(&backup) && line.contains(&run) && line.ends_with("  -"), "{listed}");
+    assert!(!line.contains("pending"), "{listed}");
+    world.env.run(&["token", "create", "--name", "old", "--scope", "admin", "--expires", "1h"]).await.expect_code(0);
+    world
+        .execute("update ops.api_tokens set created_at = now() - interval '2 h', expires_at = now() - interval '1 h'")
+        .await;
+    let listed = world.env.run(&["token", "list"]).await.expect_code(0).out;
+    assert!(listed.lines().nth(1).is_some_and(|line| line.contains("  expired 2")), "{listed}");
 }
 
 #[tokio::test]

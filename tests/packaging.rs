@@ -191,11 +191,17 @@ async fn the_clouds_write_the_settings_that_the_overlay_asks_for() {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     let text = loop {
         match std::fs::read_to_string(&file) {
-            Ok(text) if text.contains("DIGITALOCEAN_API_URL=") => break text,
+            Ok(text) if text.contains("WORKER_ID=") => break text,
             _ => assert!(std::time::Instant::now() < deadline, "no settings"),
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     };
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(&file).expect("a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "the databases' passwords stand there");
+    for name in ["OPS_DATABASE_URL=postgres", "TARGET_DATABASE_URL=postgres"] {
+        assert!(text.lines().any(|line| line.starts_with(name)), "{name}: {text}");
+    }
     let pid = i32::try_from(clouds.id().expect("it runs")).expect("a pid");
     // SAFETY: a signal to our own child, which was not waited for yet.
     assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);

@@ -9,7 +9,7 @@ use ops_controller::runs::names;
 pub enum KindsCommand {
     /// List the kinds of which something waits or runs, and those that are paused
     List {
-        /// Print JSON
+        /// Print JSON, a list
         #[arg(long)]
         json: bool,
     },
@@ -59,8 +59,8 @@ async fn pause(kind: &str, reason: Option<&str>) -> Result<u8, u8> {
     ops::must_be_known(&mut c, kind, "").await?;
     let paused = control::pause_kind(&mut c, kind, Actor(&ops::actor()), reason).await;
     match paused.map_err(|error| ops::failed(&error.into()))? {
-        true => println!("paused:{kind}"),
-        false => println!("paused:{kind} (it was before)"),
+        true => ops::done(kind, "paused"),
+        false => ops::done(kind, "it was paused before"),
     }
     Ok(DONE)
 }
@@ -70,8 +70,8 @@ async fn resume(kind: &str) -> Result<u8, u8> {
     ops::must_be_known(&mut c, kind, "").await?;
     let resumed = control::resume_kind(&mut c, kind, Actor(&ops::actor())).await;
     match resumed.map_err(|error| ops::failed(&error.into()))? {
-        true => println!("resumed:{kind}"),
-        false => println!("resumed:{kind} (it was not paused)"),
+        true => ops::done(kind, "resumed"),
+        false => ops::done(kind, "it was not paused"),
     }
     Ok(DONE)
 }

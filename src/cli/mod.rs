@@ -1,6 +1,7 @@
 //! The commands, their arguments and help texts; each is one function in a file of its own kind.
 
 mod approvals;
+mod backups;
 mod change;
 mod daemon;
 mod kinds;
@@ -98,7 +99,12 @@ pub enum Command {
     /// Show what there is to restore
     Backups {
         #[command(subcommand)]
-        command: approvals::BackupsCommand,
+        command: backups::BackupsCommand,
+    },
+    /// Show what was asked to be restored, and what it waits for
+    Restores {
+        #[command(subcommand)]
+        command: backups::RestoresCommand,
     },
     /// Make, list and revoke tokens of the HTTP interface to durable runs
     Token {
@@ -141,7 +147,8 @@ pub async fn dispatch(command: Command) -> u8 {
         Command::Runs { command } => runs::run(command).await,
         Command::Kinds { command } => kinds::run(command).await,
         Command::Approvals { command } => approvals::run(command).await,
-        Command::Backups { command } => approvals::run_backups(command).await,
+        Command::Backups { command } => backups::run(command).await,
+        Command::Restores { command } => backups::run_restores(command).await,
         Command::Token { command } => token::run(command).await,
         Command::Healthcheck => look::healthcheck().await,
         Command::Sandbox { breaks, until_healthy, clouds } => sandbox::run(breaks, until_healthy, clouds).await,

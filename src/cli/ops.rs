@@ -104,9 +104,22 @@ pub fn json(value: &impl serde::Serialize) -> u8 {
     }
 }
 
-/// A time to the second, as people read it.
+/// What was changed, alone on standard output for scripts; what became of it, on standard error for people.
+pub fn done(id: &str, became: &str) {
+    eprintln!("{became}");
+    println!("{}", plain(id));
+}
+
+/// The beginning of a text of others, for a column.
+pub fn cut(text: &str) -> String {
+    const SHOWN: usize = 60;
+    let shown: String = text.chars().take(SHOWN).collect();
+    if text.chars().count() > SHOWN { format!("{}…", shown.trim_end()) } else { shown }
+}
+
+/// A time to the second, in UTC, as people read it.
 pub fn time(at: Option<jiff::Timestamp>) -> String {
-    at.map_or_else(|| "-".to_owned(), |at| at.strftime("%Y-%m-%d %H:%M:%S").to_string())
+    at.map_or_else(|| "-".to_owned(), |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
 }
 
 pub fn or_dash(text: Option<&str>) -> String {

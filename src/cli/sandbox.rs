@@ -10,6 +10,7 @@ use ops_controller::plan::condition::Status as Truth;
 use ops_controller::sandbox::faults::Break;
 use ops_controller::sandbox::{Options, Sandbox, builds, control};
 use ops_controller::telemetry;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -88,15 +89,13 @@ fn break_from_the_start(sandbox: &Sandbox, troubles: Vec<Break>) -> Vec<Break> {
 
 /// The clouds alone: their settings go to a file, and the user runs the commands against them.
 async fn serve_clouds(sandbox: &Arc<Sandbox>, file: &Path, mut interrupts: Interrupts) -> u8 {
-    let pairs = pairs(sandbox, &["STATE_FILE"]);
-    let lines: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
-    let written = std::fs::write(file, lines.concat());
+    let written = write_settings(file, &pairs(sandbox, &["STATE_FILE"]));
     let control = control::serve(sandbox.clone()).await;
     match (written, control) {
         (Ok(()), Ok(control)) => {
             let file = file.display();
             println!("settings are in {file}; in another terminal:");
-            println!("  ENV_FILE={file} ops-controller doctor     (or plan, once, run, why, destroy ...)");
+            println!("  ENV_FILE={file} ops-controller doctor     (or plan, once, run, why, runs list, destroy ...)");
             println!("  curl -X POST http://{control}/sandbox/break/NAME     (list: curl http://{control}/sandbox)");
             println!("stop:    Ctrl-C");
             interrupts.came().await;
@@ -135,6 +134,11 @@ async fn story(
             return ERROR;
         }
     };
+    let settings = sandbox.folder().join("sandbox.env");
+    if let Err(error) = write_settings(&settings, &pairs(sandbox, &[])) {
+        eprintln!("error: {} cannot be written: {error}", settings.display());
+        return ERROR;
+    }
     let telemetry = telemetry::init(config.log_format, &config.log_level, &config.secrets());
     let failed = Arc::new(AtomicBool::new(false));
     let teller = Teller { sandbox: sandbox.clone(), troubles, until_healthy, begun, failed: failed.clone() };
@@ -143,6 +147,7 @@ async fn story(
         println!("status:  curl http://{address}/status");
         println!("break:   curl -X POST http://{control}/sandbox/break/supervisor-killed   (list: curl http://{control}/sandbox)");
         println!("runs:    curl -H 'Authorization: Bearer {API_TOKEN}' http://{address}/ops/runs   (one build a minute)");
+        println!("cli:     ENV_FILE={} ops-controller runs list   (or why, runs show ID, kinds list ...)", settings.display());
         println!("stop:    Ctrl-C");
         let builds = teller.sandbox.clone();
         tokio::spawn(async move {
@@ -158,6 +163,16 @@ async fn story(
     })
     .await;
     if failed.load(Ordering::Relaxed) { ERROR } else { code }
+}
+
+/// For ENV_FILE: the tokens are of simulated clouds, but the databases are real.
+fn write_settings(file: &Path, pairs: &[(String, String)]) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let mut to = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?;
+    // It may have been there before.
+    to.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    let lines: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    to.write_all(lines.concat().as_bytes())
 }
 
 /// Ctrl-C and SIGTERM from now on: while the world starts, they must not leave half of it behind.

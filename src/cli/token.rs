@@ -11,7 +11,7 @@ use std::time::Duration;
 pub enum TokenCommand {
     /// Make a token and print it, once: only its hash is kept
     Create {
-        /// What people call it; unique among the living
+        /// What people call it; no other that was not revoked is called so
         #[arg(long)]
         name: String,
         /// runs:read, runs:write, runner or admin; may be given several times
@@ -21,9 +21,9 @@ pub enum TokenCommand {
         #[arg(long, value_parser = lifetime)]
         expires: Option<Duration>,
     },
-    /// List the tokens that were not revoked
+    /// List the tokens that were not revoked; one whose time is over is marked "expired"
     List {
-        /// Print JSON
+        /// Print JSON, a list
         #[arg(long)]
         json: bool,
     },
@@ -79,7 +79,8 @@ async fn list(json: bool) -> Result<u8, u8> {
     let rows: Vec<Vec<String>> = tokens
         .iter()
         .map(|t| {
-            let expires = if t.is_expired { "expired".to_owned() } else { ops::time(t.expires_at) };
+            let expires = ops::time(t.expires_at);
+            let expires = if t.is_expired { format!("expired {expires}") } else { expires };
             let (name, by) = (ops::plain(&t.name), ops::plain(&t.created_by));
             vec![name, t.scopes.join(","), ops::time(Some(t.created_at)), by, expires, ops::time(t.last_used_at)]
         })

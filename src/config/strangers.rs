@@ -4,6 +4,7 @@
 
 use super::source::Source;
 use super::variables::{VARIABLES, Variable};
+use crate::spelling::distance;
 
 /// Names that a file shared with compose may hold for somebody else.
 const OF_OTHERS: [&str; 8] =
@@ -56,26 +57,4 @@ fn nearest(upper: &str) -> Option<&'static str> {
     };
     let long = VARIABLES.iter().filter(|v| v.name.len() >= 6);
     long.map(|v| (away(v), v.name)).min().filter(|(d, _)| *d <= 2).map(|(_, name)| name)
-}
-
-/// Edits between two names: insert, delete, replace, swap neighbours.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    if a.len().abs_diff(b.len()) > 2 {
-        return usize::MAX;
-    }
-    let mut rows = vec![(0..=b.len()).collect::<Vec<_>>()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let cost = usize::from(a[i - 1] != b[j - 1]);
-            let mut best = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + cost);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
 }

@@ -90,8 +90,12 @@ fn assembled(own: OpenApiRouter, ops: Option<Arc<ops::Ops>>) -> axum::Router {
 async fn with_problem(answer: Response) -> Response {
     match answer.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
-            let problem =
-                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "no route takes a body of this size");
+            let why = format!(
+                "the body is too large: {} MiB at most for durable runs, {} KiB for the other routes",
+                ops::LARGEST_BODY >> 20,
+                LARGEST_BODY >> 10
+            );
+            let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", why);
             // The rest of the body is not read, so nothing can follow on this connection.
             ([(header::CONNECTION, "close")], problem).into_response()
         }

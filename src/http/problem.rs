@@ -71,9 +71,14 @@ impl Problem {
 
 impl From<RunsError> for Problem {
     fn from(error: RunsError) -> Problem {
+        let field = error.field();
         match error {
             RunsError::NotFound(why) => Problem::new(StatusCode::NOT_FOUND, "unknown-run", why),
-            RunsError::Invalid(why) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", why),
+            RunsError::Invalid(why) => {
+                let errors = field.map(|name| FieldError { field: name.to_owned(), message: why.clone() });
+                let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", why);
+                Problem { errors: errors.into_iter().collect(), ..problem }
+            }
             RunsError::Conflict(why) => Problem::new(StatusCode::CONFLICT, "conflict", why),
             // By the database's user that we are: no fault of who asks.
             RunsError::Denied(why) => {

@@ -134,7 +134,8 @@ impl Attempt<'_> {
                     return Ok(());
                 }
                 Err(Broken::Stopped(Stop::Cancelled)) => {
-                    self.end(name, PhaseEnd::Cancelled("cancelled".to_owned())).await?;
+                    let why = self.why_cancelled().await?;
+                    self.end(name, PhaseEnd::Cancelled(why)).await?;
                     return Err(Broken::Stopped(Stop::Cancelled));
                 }
                 Err(error) => error,
@@ -153,6 +154,20 @@ impl Attempt<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Who asked for it, and why.
+    async fn why_cancelled(&self) -> Result<String, Broken> {
+        let run = self.run.clone();
+        let asked = self.insist(|c| {
+            let run = run.clone();
+            Box::pin(async move { record::cancel_asked(c, &run.run_id).await })
+        });
+        Ok(match asked.await? {
+            (Some(actor), Some(reason)) => format!("{reason} (asked for by {actor})"),
+            (Some(actor), None) => format!("asked for by {actor}"),
+            (None, reason) => reason.unwrap_or_else(|| "asked for".to_owned()),
+        })
     }
 
     async fn begin(&self, context: &Context) -> Result<(), Broken> {

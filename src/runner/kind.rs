@@ -74,6 +74,11 @@ impl PhaseError {
         PhaseError::Transient(message.into())
     }
 
+    /// The same, and what it is about.
+    pub fn about(self, what: &str) -> PhaseError {
+        self.reworded(|why| format!("{what}: {why}"))
+    }
+
     /// The same in other words.
     pub fn reworded(self, words: impl FnOnce(String) -> String) -> PhaseError {
         match self {

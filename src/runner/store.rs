@@ -103,12 +103,13 @@ impl Store {
     pub fn scratch(&self) -> Result<tempfile::TempDir, PhaseError> {
         let folder = match self.is_bucket() {
             true => std::env::temp_dir(),
-            false => std::path::Path::new(&self.name).join(SCRATCH),
+            false => self.folder().join(SCRATCH),
         };
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        made.map_err(|e| PhaseError::failed(format!("ARTIFACT_STORE cannot be used: {}: {e}", folder.display())))?;
+        let variable = if self.is_bucket() { "TMPDIR" } else { "ARTIFACT_STORE" };
+        made.map_err(|e| PhaseError::failed(format!("{variable} cannot be used: {}: {e}", folder.display())))?;
         remove_abandoned(&folder);
-        tempfile::Builder::new().prefix(PREFIX).tempdir_in(&folder).map_err(|e| disk(&e))
+        tempfile::Builder::new().prefix(PREFIX).tempdir_in(&folder).map_err(|e| self.disk(&e))
     }
 
     /// What this store is called in the books. `None`: a folder in which nothing was ever stored, so what is
@@ -132,11 +133,11 @@ impl Store {
         }
         let folder = std::path::Path::new(&self.name);
         let name = format!("folder-{}", machine::word());
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| disk(&e))?;
-        std::io::Write::write_all(&mut file, format!("{name}\n").as_bytes()).map_err(|e| disk(&e))?;
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| self.disk(&e))?;
+        std::io::Write::write_all(&mut file, format!("{name}\n").as_bytes()).map_err(|e| self.disk(&e))?;
         // Whole or not at all; who was first has named it.
         match file.persist_noclobber(folder.join(MARK)) {
-            Err(other) if other.error.kind() != std::io::ErrorKind::AlreadyExists => Err(disk(&other.error)),
+            Err(other) if other.error.kind() != std::io::ErrorKind::AlreadyExists => Err(self.disk(&other.error)),
             _ => Ok(self.identity()),
         }
     }
@@ -145,7 +146,7 @@ impl Store {
         let (store, at) = self.at(path)?;
         let (digest, size) = (digest(&Sha256::digest(&bytes)), bytes.len());
         self.seam.reach(|| Point::Before(format!("store {path}"))).await;
-        store.put(&at, bytes.into()).await.map_err(|e| lost(path, &e))?;
+        store.put(&at, bytes.into()).await.map_err(|e| self.lost(path, &e))?;
         self.seam.reach(|| Point::After(format!("store {path}"))).await;
         let size = i64::try_from(size).unwrap_or(i64::MAX);
         Ok(Stored { path: path.to_owned(), digest, size, store: self.marked()? })
@@ -154,9 +155,9 @@ impl Store {
     /// A file of any size, in parts.
     pub async fn put_file(&self, path: &str, file: &std::path::Path) -> Result<Stored, PhaseError> {
         let (store, at) = self.at(path)?;
-        let mut from = tokio::fs::File::open(file).await.map_err(|e| disk(&e))?;
+        let mut from = tokio::fs::File::open(file).await.map_err(|e| self.disk(&e))?;
         self.seam.reach(|| Point::Before(format!("store {path}"))).await;
-        let upload = store.put_multipart(&at).await.map_err(|e| lost(path, &e))?;
+        let upload = store.put_multipart(&at).await.map_err(|e| self.lost(path, &e))?;
         let mut upload = WriteMultipart::new_with_chunk_size(upload, PART);
         let (mut hash, mut size) = (Sha256::new(), 0);
         let mut buffer = vec![0; 256 << 10];
@@ -166,15 +167,15 @@ impl Store {
                 Ok(count) => count,
                 Err(error) => {
                     let _ = upload.abort().await;
-                    return Err(disk(&error));
+                    return Err(self.disk(&error));
                 }
             };
             hash.update(&buffer[..count]);
             size += count;
-            upload.wait_for_capacity(PARTS_AT_ONCE).await.map_err(|e| lost(path, &e))?;
+            upload.wait_for_capacity(PARTS_AT_ONCE).await.map_err(|e| self.lost(path, &e))?;
             upload.write(&buffer[..count]);
         }
-        upload.finish().await.map_err(|e| lost(path, &e))?;
+        upload.finish().await.map_err(|e| self.lost(path, &e))?;
         self.seam.reach(|| Point::After(format!("store {path}"))).await;
         let size = i64::try_from(size).unwrap_or(i64::MAX);
         Ok(Stored { path: path.to_owned(), digest: digest(&hash.finalize()), size, store: self.marked()? })
@@ -183,15 +184,15 @@ impl Store {
     /// Writes what lies there to a file; returns its digest.
     pub async fn fetch(&self, path: &str, file: &std::path::Path) -> Result<String, PhaseError> {
         let (store, at) = self.at(path)?;
-        let found = store.get(&at).await.map_err(|e| lost(path, &e))?;
-        let mut to = tokio::fs::File::create(file).await.map_err(|e| disk(&e))?;
+        let found = store.get(&at).await.map_err(|e| self.lost(path, &e))?;
+        let mut to = tokio::fs::File::create(file).await.map_err(|e| self.disk(&e))?;
         let (mut parts, mut hash) = (found.into_stream(), Sha256::new());
         while let Some(part) = parts.next().await {
-            let part = part.map_err(|e| lost(path, &e))?;
+            let part = part.map_err(|e| self.lost(path, &e))?;
             hash.update(&part);
-            to.write_all(&part).await.map_err(|e| disk(&e))?;
+            to.write_all(&part).await.map_err(|e| self.disk(&e))?;
         }
-        to.flush().await.map_err(|e| disk(&e))?;
+        to.flush().await.map_err(|e| self.disk(&e))?;
         Ok(digest(&hash.finalize()))
     }
 
@@ -205,7 +206,7 @@ impl Store {
         self.seam.reach(|| Point::Before(format!("remove {path}"))).await;
         let began = Instant::now();
         let removed = tokio::time::timeout(REMOVES_FOR, store.delete(&at)).await;
-        let removed = removed.map_err(|_| PhaseError::transient(format!("the artifact store, {path}: no answer")))?;
+        let removed = removed.map_err(|_| PhaseError::Transient(self.said(path, "no answer")))?;
         let is_there = match removed {
             Ok(()) => true,
             // Where the bucket is missing, or something else answers, nothing is known of the object.
@@ -215,13 +216,45 @@ impl Store {
                 false
             }
             Err(error) => {
-                let why = format!("the artifact store, {path}: {}", told(&error));
+                let why = self.said(path, &told(&error));
                 let is_slow = began.elapsed() >= REFUSES_WITHIN;
                 return Err(if is_slow { PhaseError::Transient(why) } else { PhaseError::Failed(why) });
             }
         };
         self.seam.reach(|| Point::After(format!("remove {path}"))).await;
         Ok(is_there)
+    }
+
+    /// Trouble with the folder of what phases write meanwhile.
+    pub fn disk(&self, error: &std::io::Error) -> PhaseError {
+        let (variable, folder) = match self.is_bucket() {
+            true => ("TMPDIR", std::env::temp_dir()),
+            false => ("ARTIFACT_STORE", self.folder()),
+        };
+        PhaseError::transient(format!("this runner's disk, {variable} {}: {error}", folder.display()))
+    }
+
+    fn lost(&self, path: &str, error: &object_store::Error) -> PhaseError {
+        let message = self.said(path, &told(error));
+        use object_store::Error;
+        match error {
+            Error::NotFound { .. } => {
+                PhaseError::failed(format!("ARTIFACT_STORE {} has no {path}", redact_text(&self.name)))
+            }
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } | Error::InvalidPath { .. } => {
+                PhaseError::Failed(message)
+            }
+            _ => PhaseError::Transient(message),
+        }
+    }
+
+    fn said(&self, path: &str, why: &str) -> String {
+        format!("ARTIFACT_STORE {}, {path}: {why}", redact_text(&self.name))
+    }
+
+    /// Of a store that is one.
+    fn folder(&self) -> std::path::PathBuf {
+        std::path::PathBuf::from(&self.name)
     }
 
     fn at(&self, path: &str) -> Result<(&Arc<dyn ObjectStore>, Path), PhaseError> {
@@ -246,10 +279,6 @@ fn remove_abandoned(folder: &std::path::Path) {
     }
 }
 
-pub fn disk(error: &std::io::Error) -> PhaseError {
-    PhaseError::transient(format!("this runner's disk: {error}"))
-}
-
 fn digest(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold("sha256:".to_owned(), |mut text, byte| {
@@ -268,18 +297,6 @@ fn told(error: &object_store::Error) -> String {
     crate::clients::http::clip(&error.to_string())
 }
 
-fn lost(path: &str, error: &object_store::Error) -> PhaseError {
-    let message = format!("the artifact store, {path}: {}", told(error));
-    use object_store::Error;
-    match error {
-        Error::NotFound { .. } => PhaseError::failed(format!("the artifact store has no {path}")),
-        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } | Error::InvalidPath { .. } => {
-            PhaseError::Failed(message)
-        }
-        _ => PhaseError::Transient(message),
-    }
-}
-
 impl Settings {
     /// Where an artifact of a run belongs.
     pub fn artifact_path(&self, run: &crate::runs::Claimed, key: &str) -> String {
@@ -292,4 +309,34 @@ impl Settings {
 pub fn artifact_path(project_id: Option<&str>, env_id: Option<&str>, run_id: &str, key: &str) -> String {
     let of = |id: Option<&str>| id.unwrap_or("none").to_owned();
     Path::from_iter([of(project_id), of(env_id), run_id.to_owned(), key.to_owned()]).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::OpsConfig;
+
+    #[test]
+    fn trouble_with_the_store_names_its_variable_and_where_it_is() {
+        let full = std::io::Error::from_raw_os_error(libc::ENOSPC);
+        let of = |place: &str| {
+            let pairs = [
+                ("OPS_DATABASE_URL", "postgresql://ops@127.0.0.1:1/ops"),
+                ("ARTIFACT_STORE", place),
+                ("AWS_ACCESS_KEY_ID", "AKIANOTREAL"),
+                ("AWS_SECRET_ACCESS_KEY", "not-a-real-key"),
+                ("AWS_REGION", "eu-west-1"),
+            ];
+            let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let config = OpsConfig::from_pairs(pairs).expect("a configuration");
+            Store::new(&config.runner, &Seam::default())
+        };
+        let told = of("/var/lib/kept").disk(&full).to_string();
+        assert!(told.starts_with("this runner's disk, ARTIFACT_STORE /var/lib/kept: No space left"), "{told}");
+        let told = of("s3://kept/below").disk(&full).to_string();
+        assert!(told.starts_with("this runner's disk, TMPDIR /"), "{told}");
+        let missing = object_store::Error::NotFound { path: "x".to_owned(), source: "gone".into() };
+        let told = of("s3://kept/below").lost("shop/a", &missing).to_string();
+        assert_eq!(told, "ARTIFACT_STORE s3://kept/below has no shop/a");
+    }
 }

@@ -1,10 +1,10 @@
-//! Approvals, and the backups that they are about: what is there, and a person's decision.
+//! Approvals, and the backups and restores that they are about: what is there, and a person's decision.
 
 use super::look::{at, maybe_at};
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Connection, Row};
 
 /// What must be allowed by a second person before it is done.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -25,6 +25,10 @@ pub struct Approval {
     /// Until when it can be given; once given, until when it stands.
     pub expires_at: jiff::Timestamp,
     pub metadata: Value,
+    /// Of a restore: where to, what, and when that was made.
+    pub target_env_id: Option<String>,
+    pub backup_id: Option<String>,
+    pub backup_created_at: Option<jiff::Timestamp>,
 }
 
 fn approval(row: &PgRow) -> Result<Approval, sqlx::Error> {
@@ -41,6 +45,9 @@ fn approval(row: &PgRow) -> Result<Approval, sqlx::Error> {
         reason: row.try_get(9)?,
         expires_at: at(row, 10)?,
         metadata: row.try_get(11)?,
+        target_env_id: row.try_get(12)?,
+        backup_id: row.try_get(13)?,
+        backup_created_at: maybe_at(row, 14)?,
     })
 }
 
@@ -48,11 +55,15 @@ fn approval(row: &PgRow) -> Result<Approval, sqlx::Error> {
 /// is marked so.
 pub async fn list(c: &mut PgConnection, all: bool, limit: i64) -> Result<Vec<Approval>, sqlx::Error> {
     let rows = sqlx::query(
-        "select approval_id, approval_type, resource_id, project_id, requested_by,
-                case when status = 'pending' and expires_at <= now() then 'expired' else status end,
-                requested_at, reviewed_by, reviewed_at, reason, expires_at, metadata::jsonb
-         from ops.approvals where $1 or (status = 'pending' and expires_at > now())
-         order by requested_at desc, approval_id limit $2",
+        "select a.approval_id, a.approval_type, a.resource_id, a.project_id, a.requested_by,
+                case when a.status = 'pending' and a.expires_at <= now() then 'expired' else a.status end,
+                a.requested_at, a.reviewed_by, a.reviewed_at, a.reason, a.expires_at, a.metadata::jsonb,
+                s.target_env_id, s.backup_id, b.created_at
+         from ops.approvals a
+         left join ops.restores s on s.restore_id = a.resource_id
+         left join ops.backups b on b.backup_id = s.backup_id
+         where $1 or (a.status = 'pending' and a.expires_at > now())
+         order by a.requested_at desc, a.approval_id limit $2",
     )
     .bind(all)
     .bind(limit)
@@ -70,16 +81,32 @@ pub struct Decision<'a> {
     pub reason: Option<&'a str>,
 }
 
-/// Returns the status that it has now: `expired` where the decision came too late.
-pub async fn decide(c: &mut PgConnection, decision: Decision<'_>) -> Result<String, sqlx::Error> {
-    sqlx::query("select ops.decide_approval($1, $2, $3, $4)")
+/// What it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    /// `expired` where the decision came too late.
+    pub status: String,
+    /// Whose decision it is.
+    pub by: Option<String>,
+    /// False: it was decided so before.
+    pub is_new: bool,
+}
+
+pub async fn decide(c: &mut PgConnection, decision: Decision<'_>) -> Result<Decided, sqlx::Error> {
+    // In one transaction there is one time: what carries it was decided here.
+    let mut transaction = c.begin().await?;
+    let status: String = sqlx::query("select ops.decide_approval($1, $2, $3, $4)")
         .bind(decision.approval_id)
         .bind(decision.by)
         .bind(decision.approve)
         .bind(decision.reason)
-        .fetch_one(c)
+        .fetch_one(&mut *transaction)
         .await?
-        .try_get(0)
+        .try_get(0)?;
+    let sql = "select reviewed_by, coalesce(reviewed_at = now(), false) from ops.approvals where approval_id = $1";
+    let row = sqlx::query(sql).bind(decision.approval_id).fetch_one(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(Decided { status, by: row.try_get(0)?, is_new: row.try_get(1)? })
 }
 
 /// A dump of an environment.
@@ -135,6 +162,62 @@ pub async fn backups(c: &mut PgConnection, env_id: Option<&str>, limit: i64) -> 
                 finished_at: maybe_at(row, 11)?,
                 expires_at: maybe_at(row, 12)?,
                 dump_deleted_at: maybe_at(row, 13)?,
+            })
+        })
+        .collect()
+}
+
+/// A backup that is put back, or waits for that.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Restore {
+    pub restore_id: String,
+    pub backup_id: String,
+    /// When what is put back was made.
+    pub backup_created_at: jiff::Timestamp,
+    pub target_env_id: String,
+    /// pending, approved, running, success, failed, cancelled
+    pub status: String,
+    pub requested_by: String,
+    /// What it waits or waited for; null: it needed none.
+    pub approval_id: Option<String>,
+    pub approved_by: Option<String>,
+    pub run_id: Option<String>,
+    pub error: Option<String>,
+    pub created_at: jiff::Timestamp,
+    pub finished_at: Option<jiff::Timestamp>,
+}
+
+/// The newest first; into one environment, or into all.
+pub async fn restores(c: &mut PgConnection, env_id: Option<&str>, limit: i64) -> Result<Vec<Restore>, sqlx::Error> {
+    let rows = sqlx::query(
+        "select s.restore_id, s.backup_id, b.created_at, s.target_env_id, s.status, s.requested_by, a.approval_id,
+                s.approved_by, s.run_id::text, s.error, s.created_at, s.finished_at
+         from ops.restores s
+         join ops.backups b using (backup_id)
+         left join lateral (select a.approval_id from ops.approvals a
+                            where a.resource_id = s.restore_id order by a.requested_at desc limit 1) as a on true
+         where $1::text is null or s.target_env_id = $1
+         order by s.created_at desc, s.restore_id limit $2",
+    )
+    .bind(env_id)
+    .bind(limit)
+    .fetch_all(c)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Restore {
+                restore_id: row.try_get(0)?,
+                backup_id: row.try_get(1)?,
+                backup_created_at: at(row, 2)?,
+                target_env_id: row.try_get(3)?,
+                status: row.try_get(4)?,
+                requested_by: row.try_get(5)?,
+                approval_id: row.try_get(6)?,
+                approved_by: row.try_get(7)?,
+                run_id: row.try_get(8)?,
+                error: row.try_get(9)?,
+                created_at: at(row, 10)?,
+                finished_at: maybe_at(row, 11)?,
             })
         })
         .collect()

@@ -25,7 +25,10 @@ pub struct RunSummary {
     pub max_attempts: i32,
     pub concurrency_key: Option<String>,
     pub idempotency_key: Option<String>,
+    /// The phase that was begun last.
     pub last_phase: Option<String>,
+    /// Of a failed run, the phase that failed.
+    pub failed_phase: Option<String>,
     pub cancel_requested_at: Option<jiff::Timestamp>,
     /// In a list its beginning alone.
     pub error: Option<String>,
@@ -61,7 +64,11 @@ impl RunSummary {
 
 const SUMMARY: &str = "run_id::text, kind::text, project_id, env_id, git_sha, git_ref, status, priority, run_at,
     claimed_by, lease_expires_at, attempt, max_attempts, concurrency_key, idempotency_key, last_phase,
-    cancel_requested_at, queued_at, started_at, finished_at";
+    cancel_requested_at, queued_at, started_at, finished_at,
+    case when status = 'failed' then
+        (select p.name from ops.run_phases p
+         where p.run_id = runs.run_id and p.status = 'failed' order by p.ordinal limit 1)
+    end";
 /// Of an error, in a list.
 const LIST_ERROR: i32 = 2000;
 
@@ -95,7 +102,8 @@ fn summary(row: &PgRow) -> Result<RunSummary, sqlx::Error> {
         queued_at: at(row, 17)?,
         started_at: maybe_at(row, 18)?,
         finished_at: maybe_at(row, 19)?,
-        error: row.try_get(20)?,
+        failed_phase: row.try_get(20)?,
+        error: row.try_get(21)?,
     })
 }
 
@@ -156,9 +164,9 @@ pub async fn get(c: &mut PgConnection, run_id: &str) -> Result<Option<Run>, sqlx
     let whole = |row: PgRow| {
         Ok(Run {
             summary: summary(&row)?,
-            input: row.try_get(21)?,
-            output: row.try_get(22)?,
-            metadata: row.try_get(23)?,
+            input: row.try_get(22)?,
+            output: row.try_get(23)?,
+            metadata: row.try_get(24)?,
         })
     };
     row.map(whole).transpose()

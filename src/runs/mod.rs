@@ -10,7 +10,9 @@ pub mod follow;
 pub mod line;
 pub mod lines;
 pub mod look;
+pub mod metadata;
 pub mod names;
+pub mod placeholders;
 pub mod queue;
 pub mod record;
 pub mod request;
@@ -146,6 +148,17 @@ impl RunsError {
     /// Whether asking again later may help.
     pub fn is_transient(&self) -> bool {
         matches!(self, RunsError::Unavailable(_))
+    }
+
+    /// The field of a request that is refused, by the sentences of `ops.environment_for`.
+    pub fn field(&self) -> Option<&'static str> {
+        let RunsError::Invalid(why) = self else { return None };
+        let says = |begins: &str, then: &str| why.starts_with(begins) && why.contains(then);
+        match () {
+            () if says("Project ", " does not exist") => Some("project_id"),
+            () if says("Environment ", " not found for project ") => Some("env"),
+            () => None,
+        }
     }
 }
 

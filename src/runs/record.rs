@@ -85,6 +85,15 @@ pub async fn end_phase(c: &mut PgConnection, hold: &Hold, name: &str, end: &Phas
         .try_get(0)
 }
 
+/// Who asked for the cancellation, and why, as far as they said.
+pub async fn cancel_asked(c: &mut PgConnection, run_id: &str) -> Result<(Option<String>, Option<String>), sqlx::Error> {
+    let sql = "select e.payload ->> 'actor', e.payload ->> 'reason'
+               from ops.runs r join ops.run_events e on e.run_id = r.run_id and e.created_at >= r.cancel_requested_at
+               where r.run_id = $1 and e.payload ? 'actor' order by e.seq limit 1";
+    let Some(row) = sqlx::query(sql).bind(run_id).fetch_optional(c).await? else { return Ok((None, None)) };
+    Ok((row.try_get(0)?, row.try_get(1)?))
+}
+
 /// Phases that earlier attempts completed, with what each left behind.
 pub async fn checkpoints(c: &mut PgConnection, run_id: &str) -> Result<Vec<(String, Value)>, sqlx::Error> {
     let sql = "select name, coalesce(output, 'null') from ops.run_phases where run_id = $1 and status = 'success'

@@ -4,6 +4,7 @@
 //! Unknown fields are refused: a misspelt `run_at` would run at once.
 
 use super::NewRun;
+use super::metadata;
 use super::names::{self, Refused};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -112,6 +113,7 @@ fn build(fields: Map<String, Value>) -> Result<BuildRequest, Vec<FieldError>> {
         git_ref: f.required_text("git_ref", names::git_ref),
         metadata: f.document("metadata"),
     };
+    f.errors.extend(metadata::of_build(&request.metadata));
     f.end(request)
 }
 
@@ -135,6 +137,12 @@ fn kind(fields: Map<String, Value>) -> Result<KindRequest, Vec<FieldError>> {
         // Their runs belong to a row, which says what is dumped or put back, and who allowed it.
         "backup" => f.refuse("kind", "must not be backup, which is queued by ops.create_backup alone"),
         "restore" => f.refuse("kind", "must not be restore, which is queued by ops.restore_backup alone"),
+        "custom" => {
+            let place = if request.env.is_some() { &metadata::OF_A_PLACE[..] } else { &[] };
+            // It has no commit: that is a build's.
+            let known: Vec<&str> = ["run_id"].iter().chain(place).copied().collect();
+            f.errors.extend(metadata::of_custom(&request.metadata, &known));
+        }
         _ => {}
     }
     if f.errors.is_empty() && request.project_id.is_some() != request.env.is_some() {

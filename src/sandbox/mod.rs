@@ -211,10 +211,19 @@ impl Sandbox {
         let token = self.github.options().token.clone();
         pairs.extend([("GITHUB_API_URL".to_owned(), self.github.url()), ("GITHUB_TOKEN".to_owned(), token)]);
         let url = self.ops_postgres.as_ref().map(|cluster| cluster.url());
-        pairs.extend(url.map(|url| ("OPS_DATABASE_URL".to_owned(), url)));
+        // The environments' own databases are made there, beside that of the runs.
+        pairs
+            .extend(url.iter().flat_map(|url| {
+                ["OPS_DATABASE_URL", "TARGET_DATABASE_URL"].map(|name| (name.to_owned(), url.clone()))
+            }));
         let artifacts = self.folder.path().join("artifacts").display().to_string();
         pairs.extend([("ARTIFACT_STORE".to_owned(), artifacts), ("WORKER_ID".to_owned(), "sandbox".to_owned())]);
         pairs
+    }
+
+    /// Where its own files are, gone with it.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     fn digitalocean_token(&self) -> String {

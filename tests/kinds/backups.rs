@@ -146,7 +146,7 @@ async fn a_dump_that_is_not_what_was_recorded_is_never_restored_and_a_restore_th
             .summary
             .error
             .expect("a reason")
-            .contains("the artifact store has no ")
+            .contains(&format!("ARTIFACT_STORE {} has no ", world.store().display()))
     );
     runner.end().await;
     world.stop().await;

@@ -169,9 +169,13 @@ async fn a_check_that_is_not_met_fails_the_build_and_all_checks_are_told() {
     let runner = world.runner();
     let error = world.failed(&run).await;
     runner.end().await;
+    let url = world.railway.app_url("shop").expect("an address");
     assert_eq!(
         error,
-        "Phase smoke_tests failed: check health_check: it answered 503, not 200; check answers: it answered 503"
+        format!(
+            "Phase smoke_tests failed: check health_check: GET {url}/health: it answered 503, not 200; \
+             check answers: GET {url}/: it answered 503"
+        )
     );
     let told =
         "select string_agg(payload ->> 'tries', ' ' order by seq) from ops.run_events where message like 'Check %'";
@@ -290,6 +294,39 @@ async fn a_program_of_the_list_may_build_and_a_hook_deploy() {
 }
 
 #[tokio::test]
+async fn what_nobody_would_read_fails_the_build_before_anything_is_begun() {
+    let world = World::new().await;
+    let misspelt = world.queue_build("main", &json!({ "smokee": { "checks": [] }, "by": "ci" })).await;
+    let runner = world.runner();
+    let error = world.failed(&misspelt).await;
+    assert!(error.contains("metadata.smokee is not known; did you mean smoke?"), "{error}");
+    let mut config = world.on_railway();
+    config["smokee"] = json!({});
+    config["deploy"]["railway"]["variables"]["BRANCH"] = json!("${branch}");
+    world.configure("shop-dev", &config).await;
+    let run = world.queue_build("main", &json!({})).await;
+    let error = world.failed(&run).await;
+    runner.end().await;
+    assert!(error.contains("config.smokee is not known; build, deploy, smoke, artifacts may be given"), "{error}");
+    assert!(error.contains("config.deploy.railway.variables has ${branch}, which has no value here"), "{error}");
+    assert_eq!((world.dispatches(), world.deploys(), world.run(&run).await.attempt), (0, 0, 1));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_is_named_by_its_variable() {
+    let world = World::with(GitHubOptions { token: "ghp_another".to_owned(), ..GitHubOptions::default() }).await;
+    world.railway.add_app("shop").expect("made");
+    *world.github_token.lock().expect("no test panics here") = Some("ghp_wrong".to_owned());
+    let run = world.queue_build("main", &json!({})).await;
+    let runner = world.runner();
+    let error = world.failed(&run).await;
+    runner.end().await;
+    assert!(error.contains("GitHub refused the credentials") && error.contains("check GITHUB_TOKEN"), "{error}");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_hook_that_refused_is_asked_anew_by_a_retry_and_again_by_another_attempt() {
     let world = World::new().await;
     let keys = Arc::new(Mutex::new(Vec::new()));
@@ -304,13 +341,14 @@ async fn a_hook_that_refused_is_asked_anew_by_a_retry_and_again_by_another_attem
                 heard.push(headers["idempotency-key"].to_str().expect("text").to_owned());
                 // Ill, then refusing, then fine.
                 let status = [503, 422, 200][heard.len().min(3) - 1];
-                axum::http::StatusCode::from_u16(status).expect("a status")
+                (axum::http::StatusCode::from_u16(status).expect("a status"), "of-the-hook has no room")
             }),
         );
         tokio::spawn(async move { axum::serve(listener, app).await });
         url
     });
-    let hook = json!({ "url": format!("{url}/deploy"), "deployment_url": url });
+    let headers = json!({ "authorization": "Bearer of-the-hook" });
+    let hook = json!({ "url": format!("{url}/deploy"), "headers": headers, "deployment_url": url });
     world
         .configure(
             "shop-dev",
@@ -320,7 +358,10 @@ async fn a_hook_that_refused_is_asked_anew_by_a_retry_and_again_by_another_attem
     let run = world.queue_build("main", &json!({})).await;
     let runner = world.runner();
     let error = world.failed(&run).await;
-    assert_eq!(error, "Phase deploy_runtime failed: the deploy hook: it answered 422");
+    assert_eq!(
+        error,
+        format!("Phase deploy_runtime failed: the deploy hook at {url}: it answered 422: [redacted] has no room")
+    );
     world.ask(&format!("ops.requeue_run('{run}', 'olga')")).await;
     world.succeeded(&run).await;
     runner.end().await;

@@ -29,7 +29,7 @@ async fn arguments_are_words_and_never_shell_and_what_is_printed_is_kept_and_cle
     );
     let run = world
         .queue_custom(json!([{ "name": "x", "uses": "command", "with": {
-            "program": "show", "arguments": ["${git_sha}", "$(touch /tmp/x); `id` ${unknown}", ""], "env": { "INPUT_OWN": "1" },
+            "program": "show", "arguments": ["${git_sha}", "$(touch /tmp/x); `id` $${unknown}", ""], "env": { "INPUT_OWN": "1" },
         } }]))
         .await;
     let runner = world.runner();

@@ -6,13 +6,40 @@ use serde_json::json;
 use sqlx::{Executor, Row};
 
 #[tokio::test]
-async fn without_phases_there_is_nothing_to_do() {
+async fn without_phases_a_run_fails_at_once_and_nothing_is_begun() {
     let world = World::new().await;
     let run = world.queue_custom(json!([])).await;
+    let misspelt = NewRun { metadata: json!({ "phase": [{}] }), ..NewRun::of_kind("custom") };
+    let misspelt = queue::enqueue(&mut *world.c().await, &misspelt).await.expect("queued").run_id;
     let runner = world.runner();
-    assert_eq!(world.succeeded(&run).await, json!(null));
+    assert_eq!(world.failed(&run).await, "phases must be a list of phases, and not an empty one");
+    assert!(world.failed(&misspelt).await.starts_with("phase is not known; did you mean phases?; phases is required"));
     runner.end().await;
-    assert!(world.phases(&run).await.is_empty());
+    for run in [run, misspelt] {
+        assert!(world.phases(&run).await.is_empty());
+        assert_eq!(world.run(&run).await.attempt, 1);
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn names_are_filled_in_as_far_as_the_run_has_them_and_no_others_reach_a_program() {
+    let world = World::new().await;
+    world.program("say", "echo \"$1\"");
+    let say =
+        |text: &str| json!([{ "name": "x", "uses": "command", "with": { "program": "say", "arguments": [text] } }]);
+    let filled = world.queue_custom(say("${run_id} ${git_sha} $${x} ${{ y }}")).await;
+    let unknown = world.queue_custom(say("${branch}")).await;
+    let bare = NewRun { metadata: json!({ "phases": say("${git_sha}") }), ..NewRun::of_kind("custom") };
+    let bare = queue::enqueue(&mut *world.c().await, &bare).await.expect("queued").run_id;
+    let runner = world.runner();
+    world.succeeded(&filled).await;
+    let sha = world.ask(&format!("select git_sha from ops.runs where run_id = '{filled}'")).await;
+    assert_eq!(world.left(&filled, "x").await["stdout"], json!(format!("{filled} {sha} ${{x}} ${{{{ y }}}}\n")));
+    let error = world.failed(&unknown).await;
+    assert!(error.contains("has ${branch}, which has no value here: there are ${env_id}, ${git_ref}"), "{error}");
+    assert!(world.failed(&bare).await.contains("has ${git_sha}, which has no value here: there are ${run_id} "));
+    runner.end().await;
     world.stop().await;
 }
 
@@ -41,7 +68,7 @@ async fn a_request_is_judged_by_its_answer_and_its_answer_is_kept() {
     world.railway.add_app("shop").expect("made");
     let url = world.railway.app_url("shop").expect("an address");
     // Nothing is deployed there.
-    let with = |expect| json!({ "url": format!("{url}/health"), "expect": expect });
+    let with = |expect| json!({ "url": format!("{url}/health?key=not-shown"), "expect": expect });
     let met = world
         .queue_custom(
             json!([{ "name": "x", "uses": "http", "with": with(json!({ "status": 404, "json": { "/code": 404 } })) }]),
@@ -56,8 +83,8 @@ async fn a_request_is_judged_by_its_answer_and_its_answer_is_kept() {
     assert_eq!(world.succeeded(&met).await, json!({ "phases": { "x": { "status": "success" } } }));
     let left = world.left(&met, "x").await;
     assert_eq!((&left["status"], &left["body"]["status"]), (&json!(404), &json!("error")));
-    assert_eq!(world.failed(&unmet).await, "Phase x failed: it answered 404, not 200");
-    assert!(world.failed(&nobody).await.starts_with("Phase x failed: no connection: "));
+    assert_eq!(world.failed(&unmet).await, format!("Phase x failed: GET {url}/health: it answered 404, not 200"));
+    assert!(world.failed(&nobody).await.starts_with("Phase x failed: GET http://127.0.0.1:1/: no connection: "));
     runner.end().await;
     assert_eq!((world.run(&unmet).await.attempt, world.run(&nobody).await.attempt), (1, 3));
     world.stop().await;
@@ -215,6 +242,8 @@ async fn cancelling_a_run_cancels_the_one_that_it_waits_for() {
     World::expect(&world.ended(&run).await, "cancelled");
     runner.end().await;
     assert_eq!(world.ask("select status from ops.runs where kind = 'nobodys'").await, "cancelled");
+    let said = "Phase child cancelled: asked for by olga".to_owned();
+    assert!(world.messages(&run).await.contains(&said), "{:?}", world.messages(&run).await);
     world.stop().await;
 }
 

@@ -65,6 +65,8 @@ pub struct World {
     pub bucket: Mutex<Option<String>>,
     /// Where the environments' databases are said to be, instead of where they are.
     pub target: Mutex<Option<String>>,
+    /// Instead of the one that GitHub knows.
+    pub github_token: Mutex<Option<String>>,
     /// How long a slot is kept for what nobody begins.
     pub waits: Mutex<Duration>,
 }
@@ -99,6 +101,7 @@ impl World {
             programs: Mutex::default(),
             bucket: Mutex::default(),
             target: Mutex::default(),
+            github_token: Mutex::default(),
             waits: Mutex::new(DEADLINE),
         };
         world
@@ -176,7 +179,10 @@ impl World {
             ("OPS_DATABASE_URL", self.url_of(&self.name)),
             ("TARGET_DATABASE_URL", target.unwrap_or_else(|| self.url_of("postgres"))),
             ("GITHUB_API_URL", self.github.url()),
-            ("GITHUB_TOKEN", github.token.clone()),
+            (
+                "GITHUB_TOKEN",
+                self.github_token.lock().expect("no test panics here").clone().unwrap_or(github.token.clone()),
+            ),
             ("RAILWAY_API_URL", self.railway.url()),
             ("RAILWAY_API_TOKEN", self.railway.options().account_token.clone()),
             ("ARTIFACT_STORE", store),

@@ -41,6 +41,14 @@ async fn a_field_that_does_not_fit_is_named() {
         ("run_at", json!({"kind": "mail", "run_at": "soon"})),
         ("concurrency_key", json!({"kind": "mail", "concurrency_key": "x".repeat(201)})),
         ("run_ta", json!({"kind": "mail", "run_ta": "2031-01-31T12:00:00Z"})),
+        ("metadata.phases", json!({"kind": "custom"})),
+        ("metadata.phases", json!({"kind": "custom", "metadata": {"phases": []}})),
+        ("metadata.phase", json!({"kind": "custom", "metadata": {"phase": [{}]}})),
+        (
+            "metadata.phases[0].with.arguments",
+            json!({"kind": "custom", "metadata": {"phases": [{"with": {"arguments": ["${git_sha}"]}}]}}),
+        ),
+        ("metadata.smokee", build_with("metadata", json!({"smokee": {}, "by": "ci"}))),
     ] {
         let answer = world.post("/ops/runs", body.clone()).await;
         let errors = answer.json()["errors"].clone();
@@ -100,7 +108,8 @@ async fn ten_megabytes_are_too_large_announced_or_not() {
     let world = World::start().await;
     let huge = vec![b' '; 10 << 20];
     let announced = world.as_admin(Method::POST, "/ops/runs").header("content-type", "application/json").body(huge);
-    world.send(announced).await.expect_problem(413, "too-large");
+    let detail = world.send(announced).await.expect_problem(413, "too-large");
+    assert!(detail.contains("2 MiB at most"), "{detail}");
     // In pieces, it can be sent once only; see `World::send`.
     for _ in 0..50 {
         let pieces = (0..10).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1 << 20]));
@@ -121,8 +130,9 @@ async fn places_and_runs_that_do_not_exist_are_told_from_bad_names() {
         ("project_id", "nothing", "Project nothing does not exist"),
         ("env", "staging", "Environment staging not found for project shop"),
     ] {
-        let detail = world.post("/ops/runs", build_with(field, json!(value))).await.expect_problem(422, "invalid");
-        assert_eq!(detail, why);
+        let answer = world.post("/ops/runs", build_with(field, json!(value))).await;
+        assert_eq!(answer.json()["errors"], json!([{ "field": field, "message": why }]));
+        assert_eq!(answer.expect_problem(422, "invalid"), why);
         let mut mail = json!({"kind": "mail", "project_id": "shop", "env": "dev"});
         mail[field] = json!(value);
         assert_eq!(world.post("/ops/runs", mail).await.expect_problem(422, "invalid"), why);

@@ -154,5 +154,12 @@ async fn the_sandbox_builds_and_deploys_a_commit_of_its_own() {
     let running = environment.start_printing_to(&["sandbox"], file);
     let said = until_said(&out, "build of commit 1: ").await;
     assert!(said.contains("build of commit 1: success after"), "{said}");
+    let beside = said.lines().find_map(|line| line.strip_prefix("cli:     ENV_FILE=")).expect("how to look");
+    let (settings, command) = beside.split_once(" ops-controller ").expect("a command");
+    assert!(command.starts_with("runs list "), "{command}");
+    let beside = Environment::default().with("ENV_FILE", settings);
+    beside.run(&["runs", "list"]).await.expect_code(0).expect_text("shop-dev");
+    beside.run(&["config"]).await.expect_code(0).expect_text("TARGET_DATABASE_URL");
     running.end_with(libc::SIGTERM).await.expect_code(0);
+    assert!(!std::path::Path::new(settings).exists(), "it leaves nothing behind");
 }

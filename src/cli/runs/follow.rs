@@ -11,6 +11,24 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 const QUESTION: Duration = Duration::from_secs(10);
+/// Says once that the database is away, and once that it is back.
+#[derive(Default)]
+struct Away(bool);
+
+impl Away {
+    fn is_away(&mut self, error: &RunsError) {
+        if !std::mem::replace(&mut self.0, true) {
+            eprintln!("{error}; it is waited for");
+        }
+    }
+
+    fn is_back(&mut self) {
+        if std::mem::take(&mut self.0) {
+            eprintln!("the ops database is back");
+        }
+    }
+}
+
 /// Without an answer of the database.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(1);
@@ -48,6 +66,7 @@ async fn go_on(run_id: &str, json: bool) -> Result<u8, u8> {
     let mut follow = Follow::new(run_id, 0);
     let mut heard = Instant::now();
     let mut was_there = false;
+    let mut away = Away::default();
     loop {
         let mut next = follow.clone();
         let looked = line.with(|c| {
@@ -60,6 +79,7 @@ async fn go_on(run_id: &str, json: bool) -> Result<u8, u8> {
             Ok((_, None)) => return Err(no_run(run_id)),
             Ok((next, Some(look))) => {
                 (follow, heard, was_there) = (next, Instant::now(), true);
+                away.is_back();
                 print(&look.events, json);
                 if look.ended.is_some() {
                     return Ok(DONE);
@@ -68,7 +88,10 @@ async fn go_on(run_id: &str, json: bool) -> Result<u8, u8> {
                     sleep(EVERY).await;
                 }
             }
-            Err(error) if was_there && error.is_transient() && heard.elapsed() < PATIENCE => sleep(PAUSE).await,
+            Err(error) if was_there && error.is_transient() && heard.elapsed() < PATIENCE => {
+                away.is_away(&error);
+                sleep(PAUSE).await;
+            }
             Err(error) => return Err(ops::failed(&error)),
         }
     }
@@ -78,14 +101,20 @@ pub async fn wait(run_id: &str, limit: Duration, interval: Duration) -> Result<u
     let until = Instant::now() + limit;
     let mut line = Line::new(ops::address()?, QUESTION.min(limit));
     let mut was_there = false;
+    let mut away = Away::default();
     loop {
         match timeout_at(until, look(&mut line, run_id)).await {
             Err(_) => break,
             Ok(Ok(None)) => return Err(no_run(run_id)),
-            Ok(Ok(Some(seen))) if seen.run.is_finished() => return Ok(told(&seen, None)),
-            Ok(Ok(Some(_))) => was_there = true,
+            Ok(Ok(Some(seen))) => {
+                away.is_back();
+                was_there = true;
+                if seen.run.is_finished() {
+                    return Ok(told(&seen, None));
+                }
+            }
             // What was there once is waited for.
-            Ok(Err(error)) if was_there && error.is_transient() => {}
+            Ok(Err(error)) if was_there && error.is_transient() => away.is_away(&error),
             Ok(Err(error)) => return Err(ops::failed(&error)),
         }
         if timeout_at(until, sleep(interval)).await.is_err() {

@@ -18,20 +18,20 @@ pub enum RunsCommand {
     /// Show a run with its phases, attempts, artifacts and last events
     Show {
         run_id: String,
-        /// Print JSON
+        /// Print JSON: {"run", "phases", "attempts", "artifacts"}
         #[arg(long)]
         json: bool,
     },
     /// Queue a build (--project --env --sha --ref) or a run of any kind (--kind --input); prints its id
     Queue(Box<queue::Queue>),
-    /// Cancel a run: a queued one at once, one that is under way is told
+    /// Cancel a run: a queued one at once, one that is under way is told. Prints its id
     Cancel {
         run_id: String,
         /// Why, for the run's history
         #[arg(long)]
         reason: Option<String>,
     },
-    /// Queue a failed or cancelled run again, after the phases that it has completed
+    /// Queue a failed or cancelled run again, after the phases that it has completed. Prints its id
     Retry { run_id: String },
     /// Print a run's events
     Logs {
@@ -44,6 +44,8 @@ pub enum RunsCommand {
         json: bool,
     },
     /// Wait until a run is finished: exit 0 on success, and print where its first artifact lies
+    ///
+    /// The path is relative to ARTIFACT_STORE of the runner; without an artifact, "success" is printed.
     Wait {
         run_id: String,
         /// Seconds to wait at most
@@ -85,7 +87,7 @@ pub struct List {
     before: Option<String>,
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=200))]
     limit: i64,
-    /// Print JSON
+    /// Print JSON: {"runs": [...], "next": the --before of the next page, or null}
     #[arg(long)]
     json: bool,
 }
@@ -123,8 +125,8 @@ async fn cancel(run_id: &str, reason: Option<&str>) -> Result<u8, u8> {
     let mut c = ops::connect().await?;
     let status = control::cancel(&mut c, run_id, Actor(&ops::actor()), reason).await.map_err(failed)?;
     match status.as_str() {
-        "cancelled" => println!("cancelled:{run_id}"),
-        status => println!("cancelling:{run_id} (it is {status}, and ends when its runner has heard)"),
+        "cancelled" => ops::done(run_id, "cancelled"),
+        status => ops::done(run_id, &format!("cancelling: it is {status}, and ends when its runner has heard")),
     }
     Ok(DONE)
 }
@@ -132,6 +134,6 @@ async fn cancel(run_id: &str, reason: Option<&str>) -> Result<u8, u8> {
 async fn retry(run_id: &str) -> Result<u8, u8> {
     let mut c = ops::connect().await?;
     let status = control::requeue(&mut c, run_id, Actor(&ops::actor())).await.map_err(failed)?;
-    println!("{status}:{run_id}");
+    ops::done(run_id, &status);
     Ok(DONE)
 }

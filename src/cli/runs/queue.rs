@@ -7,13 +7,18 @@ use ops_controller::runs::request::{FieldError, RunRequest};
 use ops_controller::runs::{names, queue};
 use serde_json::{Map, Value};
 
+/// Two ways: clap would name the arguments of the first alone.
+const USAGES: &str = "ops-controller runs queue --project P --env ENV --sha SHA --ref REF [OPTIONS]
+       ops-controller runs queue --kind KIND [--project P --env ENV] [OPTIONS]";
+
 #[derive(Args)]
+#[command(override_usage = USAGES)]
 pub struct Queue {
     /// A build of this project
     #[arg(long, required_unless_present = "kind", requires = "env")]
     project: Option<String>,
     /// in its environment of this type: dev, staging or prod
-    #[arg(long, requires = "project")]
+    #[arg(long, required_unless_present = "kind", requires = "project")]
     env: Option<String>,
     /// from this commit
     #[arg(long, required_unless_present = "kind")]
@@ -47,14 +52,14 @@ pub struct Queue {
     /// Queue it once: who asks again with the same key gets the run that is there
     #[arg(long)]
     key: Option<String>,
-    /// Print JSON instead of the id alone
+    /// Print JSON instead of the id alone: {"run_id", "status", "queued_at", "is_new"}
     #[arg(long)]
     json: bool,
 }
 
 impl Queue {
     pub async fn run(self) -> Result<u8, u8> {
-        let request = RunRequest::from_json(self.fields()?).map_err(|errors| ops::refused(&errors))?;
+        let request = RunRequest::from_json(self.fields()?).map_err(|errors| ops::refused(&as_arguments(errors)))?;
         if let Some(Err(why)) = self.key.as_deref().map(names::key) {
             return Err(ops::refused(&[FieldError { field: "key".to_owned(), message: why.to_owned() }]));
         }
@@ -72,10 +77,7 @@ impl Queue {
         if self.json {
             return Ok(ops::json(&queued));
         }
-        if !queued.is_new {
-            eprintln!("it was queued before, with the same key");
-        }
-        println!("{}", queued.run_id);
+        ops::done(&queued.run_id, if queued.is_new { "queued" } else { "it was queued before, with the same key" });
         Ok(DONE)
     }
 
@@ -104,4 +106,24 @@ impl Queue {
         }
         Ok(fields)
     }
+}
+
+/// Fields by the names of their arguments, which is what was typed.
+fn as_arguments(errors: Vec<FieldError>) -> Vec<FieldError> {
+    const OTHERWISE: [(&str, &str); 3] = [("project_id", "project"), ("git_sha", "sha"), ("git_ref", "ref")];
+    let flag = |field: &str| {
+        let name = OTHERWISE.iter().find(|(theirs, _)| *theirs == field).map_or(field, |(_, ours)| ours);
+        format!("--{}", name.replace('_', "-"))
+    };
+    let named = |error: FieldError| {
+        // What stands in a document has its path there.
+        let (name, rest) = error.field.split_once('.').map_or((&*error.field, ""), |(name, rest)| (name, rest));
+        if !rest.is_empty() {
+            return FieldError { field: format!("{}: {rest}", flag(name)), message: error.message };
+        }
+        let field = flag(name);
+        let texts = OTHERWISE.iter().fold(error.message, |text, (theirs, _)| text.replace(theirs, &flag(theirs)));
+        FieldError { field, message: texts.replace(", env,", ", --env,") }
+    };
+    errors.into_iter().map(named).collect()
 }

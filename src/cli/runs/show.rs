@@ -19,6 +19,10 @@ pub async fn list(list: List) -> Result<u8, u8> {
         let place = run.env_id.as_deref().or(run.project_id.as_deref());
         let attempt = format!("{}/{}", run.attempt, run.max_attempts);
         let ended = ops::time(run.finished_at);
+        let phase = run.failed_phase.as_deref().or(run.last_phase.as_deref());
+        // The column before it says so.
+        let said = phase.map(|phase| format!("Phase {phase} failed: ")).unwrap_or_default();
+        let error = run.error.as_deref().map(|error| ops::cut(error.strip_prefix(&*said).unwrap_or(error)));
         vec![
             run.run_id.clone(),
             run.kind.clone(),
@@ -27,11 +31,12 @@ pub async fn list(list: List) -> Result<u8, u8> {
             attempt,
             ops::time(Some(run.queued_at)),
             ended,
-            ops::or_dash(run.last_phase.as_deref()),
+            ops::or_dash(phase),
+            ops::or_dash(error.as_deref()),
         ]
     };
     let rows: Vec<_> = page.runs.iter().map(row).collect();
-    print!("{}", ops::table(&["RUN", "KIND", "FOR", "STATUS", "TRY", "QUEUED", "FINISHED", "PHASE"], &rows));
+    print!("{}", ops::table(&["RUN", "KIND", "FOR", "STATUS", "TRY", "QUEUED", "FINISHED", "PHASE", "ERROR"], &rows));
     if let Some(next) = page.next {
         eprintln!("there are more: --before {next}");
     }
@@ -77,7 +82,8 @@ fn fields(run: &Run) -> String {
         ("run", Some(run.run_id.clone())),
         ("kind", Some(run.kind.clone())),
         ("status", Some(run.status.clone())),
-        ("error", run.error.clone()),
+        // Of one that goes on it is what ended the attempt before.
+        (if run.is_finished() { "error" } else { "last error" }, run.error.clone()),
         ("project", run.project_id.clone()),
         ("environment", run.env_id.clone()),
         ("commit", run.git_sha.clone()),
@@ -87,7 +93,7 @@ fn fields(run: &Run) -> String {
         ("claimed by", run.claimed_by.clone()),
         ("lease", lease),
         ("queued", Some(ops::time(Some(run.queued_at)))),
-        ("not before", Some(ops::time(Some(run.run_at)))),
+        ("not before", (run.status == "queued").then(|| ops::time(Some(run.run_at)))),
         ("started", run.started_at.map(|at| ops::time(Some(at)))),
         ("finished", run.finished_at.map(|at| ops::time(Some(at)))),
         ("cancel asked", run.cancel_requested_at.map(|at| ops::time(Some(at)))),

@@ -37,7 +37,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 /// What is larger is an artifact.
-const LARGEST_BODY: usize = 2 << 20;
+pub const LARGEST_BODY: usize = 2 << 20;
 /// Of all requests at once; each needs one for some milliseconds.
 const CONNECTIONS: usize = 8;
 /// For each question to the database: an answer comes before the request's own time is over.

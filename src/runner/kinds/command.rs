@@ -3,6 +3,7 @@
 //! No shell, no environment of ours, no input. A program has a process group of its own, and when its
 //! phase ends, however it ends, nothing of that group is left.
 
+use super::request::filled;
 use super::shape::Shape;
 use crate::runner::held::Stop;
 use crate::runner::kind::{Context, PhaseError};
@@ -53,6 +54,16 @@ impl Named {
             shape.fault("env", &format!("has {name:?}: a run's variables begin with {OF_A_RUN}"));
         }
         Some(Named { program: program?, arguments, env, folder: None })
+    }
+
+    /// Its arguments and variables with their names filled in.
+    pub fn filled(
+        &self,
+        values: &BTreeMap<&str, String>,
+    ) -> Result<(Vec<String>, BTreeMap<String, String>), PhaseError> {
+        let arguments = self.arguments.iter().map(|argument| filled(argument, values)).collect::<Result<_, _>>()?;
+        let env = self.env.iter().map(|(name, value)| Ok::<_, PhaseError>((name.clone(), filled(value, values)?)));
+        Ok((arguments, env.collect::<Result<_, _>>()?))
     }
 
     /// As whoever configures an environment gives it.

@@ -191,8 +191,20 @@ impl From<ClientError> for PhaseError {
             | ClientError::NotSent { .. }
             | ClientError::NoAnswer { .. }
             | ClientError::Fenced(_) => PhaseError::Transient(error.to_string()),
+            ClientError::Unauthorized { provider, .. } | ClientError::Forbidden { provider, .. } => {
+                PhaseError::Failed(format!("{error}: {}", remedy(provider)))
+            }
             _ => PhaseError::Failed(error.to_string()),
         }
+    }
+}
+
+/// Which of this runner's variables holds what was refused.
+fn remedy(provider: &str) -> &'static str {
+    match provider {
+        "GitHub" => "check GITHUB_TOKEN on this runner (Actions: read and write, on this repository)",
+        "Railway" => "check RAILWAY_API_TOKEN or RAILWAY_TOKEN on this runner",
+        _ => "check this runner's credentials for it",
     }
 }
 

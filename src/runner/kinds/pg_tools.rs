@@ -46,6 +46,10 @@ pub async fn run(
         message
             .push_str("; what was made since the dump stands in its way: drop it, or restore into an empty database");
     }
+    if all.contains("No space left on device") {
+        let folder = folder.display();
+        message.push_str(&format!("; it writes to {folder}, in ARTIFACT_STORE or, with a bucket, in TMPDIR"));
+    }
     match PASSES.iter().any(|words| all.contains(words)) && !all.contains("does not exist") {
         true => Err(PhaseError::Transient(message)),
         false => Err(PhaseError::Failed(message)),

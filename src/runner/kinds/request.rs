@@ -5,11 +5,12 @@
 
 use super::shape::Shape;
 use crate::clients::budget::Budget;
-use crate::clients::http::{Http, Lost, clip};
+use crate::clients::http::{Http, Lost, clip, message_of};
 use crate::clients::seam::Point;
 use crate::clients::{ClientError, Seam};
 use crate::plan::secret::Secret;
 use crate::runner::kind::PhaseError;
+use crate::runs::placeholders;
 use crate::telemetry::redact_also;
 use reqwest::Method;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -123,14 +124,46 @@ impl Request {
 
     /// What came back, without the headers that were sent: the whole value, and what follows its scheme.
     pub fn without_headers(&self, text: &str) -> String {
+        without(text, self.sent_headers().map(str::to_owned).collect())
+    }
+
+    fn sent_headers(&self) -> impl Iterator<Item = &str> {
         let told = |name: &HeaderName| !NO_SECRETS.contains(name);
-        let values = self.headers.iter().filter(|(name, _)| told(name)).filter_map(|(_, value)| value.to_str().ok());
-        let secrets: Vec<Secret> = values
-            .flat_map(|value| [value, value.rsplit(' ').next().unwrap_or_default()])
-            .filter(|value| value.len() >= SHORTEST_SECRET)
-            .map(Secret::new)
-            .collect();
-        if secrets.is_empty() { text.to_owned() } else { redact_also(text, &secrets) }
+        let values = self.headers.iter().filter(move |(name, _)| told(name));
+        let values = values.filter_map(|(_, value)| value.to_str().ok());
+        values.flat_map(|value| [value, value.rsplit(' ').next().unwrap_or_default()])
+    }
+
+    /// What is asked of whom, for people: without user, query and fragment, which may hold secrets.
+    pub fn shown(&self) -> String {
+        let place = url::Url::parse(&self.url).map_or_else(
+            |_| self.url.clone(),
+            |mut url| {
+                url.set_query(None);
+                url.set_fragment(None);
+                let _ = (url.set_username(""), url.set_password(None));
+                url.to_string()
+            },
+        );
+        clip(&format!("{} {place}", self.method))
+    }
+
+    /// The same where the path is a secret, too.
+    pub fn host(&self) -> String {
+        let url = url::Url::parse(&self.url).ok();
+        url.map_or_else(|| "no address".to_owned(), |url| url.origin().ascii_serialization())
+    }
+
+    /// The beginning of an answer, without anything that was sent in its headers or address.
+    pub fn said(&self, body: &[u8]) -> String {
+        let mut sent: Vec<String> = self.sent_headers().map(str::to_owned).collect();
+        if let Ok(url) = url::Url::parse(&self.url) {
+            sent.extend(url.path_segments().into_iter().flatten().map(str::to_owned));
+            sent.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
+        }
+        let text = without(&String::from_utf8_lossy(body), sent);
+        let said = if text.trim().is_empty() { String::new() } else { message_of(text.as_bytes()) };
+        if said.is_empty() { said } else { format!(": {said}") }
     }
 
     /// The fields of a request; `path`: whether it may be one of the deployment's.
@@ -162,6 +195,12 @@ impl Request {
         let expect = shape.inner("expect").map(Expect::read).unwrap_or_default();
         Some(Request { method: method.ok()?, url: url?.1, headers, body, timeout, expect })
     }
+}
+
+/// What is shorter than any secret is an ordinary word.
+fn without(text: &str, sent: Vec<String>) -> String {
+    let sent: Vec<Secret> = sent.into_iter().filter(|text| text.len() >= SHORTEST_SECRET).map(Secret::new).collect();
+    if sent.is_empty() { text.to_owned() } else { redact_also(text, &sent) }
 }
 
 fn headers(shape: &mut Shape<'_>) -> HeaderMap {
@@ -238,30 +277,15 @@ pub fn refused(reply: &Reply, why: String) -> PhaseError {
     }
 }
 
-/// Text of this map with `${name}` replaced, each value as a whole; unknown names stay.
-pub fn filled(text: &str, values: &BTreeMap<&str, String>) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find("${") {
-        out.push_str(&rest[..at]);
-        let behind = &rest[at + 2..];
-        match behind.find('}').and_then(|end| Some((end, values.get(&behind[..end])?))) {
-            Some((end, value)) => {
-                out.push_str(value);
-                rest = &behind[end + 1..];
-            }
-            None => {
-                out.push_str("${");
-                rest = behind;
-            }
-        }
-    }
-    out + rest
+/// The text with its names filled in; one without a value is a failure.
+pub fn filled(text: &str, values: &BTreeMap<&str, String>) -> Result<String, PhaseError> {
+    placeholders::filled(text, values).map_err(PhaseError::Failed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::secret::REDACTED;
     use serde_json::json;
 
     fn reply(status: u16, body: &str) -> Reply {
@@ -288,8 +312,20 @@ mod tests {
     }
 
     #[test]
-    fn names_are_filled_in_once_and_unknown_ones_stay() {
-        let values = BTreeMap::from([("a", "${b}".to_owned()), ("b", "x".to_owned())]);
-        assert_eq!(filled("${a}-${b}-${c}-${", &values), "${b}-x-${c}-${");
+    fn a_request_is_told_without_what_may_be_secret_in_it() {
+        let request = Request::get("https://user:pass@example.com:8443/hooks/T0K3N4U?key=abc#x");
+        assert_eq!(request.shown(), "GET https://example.com:8443/hooks/T0K3N4U");
+        assert_eq!(request.host(), "https://example.com:8443");
+        let mut hook = Request::get("https://example.com/hooks/T0K3N4U99?key=abcdefgh");
+        hook.headers.insert("authorization", HeaderValue::from_static("Bearer of-the-hook"));
+        let said = |text: &str| hook.said(text.as_bytes());
+        assert_eq!(said("{\"message\": \"no room\"}"), ": no room");
+        assert_eq!(said(""), "");
+        for text in ["of-the-hook is bad", "no T0K3N4U99", "no abcdefgh here", "Bearer of-the-hook"] {
+            let told = said(text);
+            assert!(told.contains(REDACTED), "{told}");
+            assert!(!["of-the-hook", "T0K3N4U99", "abcdefgh"].iter().any(|secret| told.contains(secret)), "{told}");
+        }
+        assert!(said(&"x ".repeat(5000)).chars().count() < 400);
     }
 }

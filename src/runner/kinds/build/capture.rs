@@ -6,7 +6,7 @@
 use super::{DEPLOY, IMAGE, Job, SMOKE};
 use crate::runner::kind::PhaseError;
 use crate::runner::kinds::command::{self, Start};
-use crate::runner::store::{Stored, disk};
+use crate::runner::store::Stored;
 use crate::runs::look;
 use crate::runs::record::{Level, NewArtifact};
 use serde_json::{Value, json};
@@ -123,7 +123,7 @@ async fn bill_of_materials(job: &Job<'_>, kept: &mut Vec<Value>) -> Result<Value
             return Ok(json!("none: syft failed"));
         }
     }
-    let told = keep(job, &SBOM, tokio::fs::read(&file).await.map_err(|e| disk(&e))?).await?;
+    let told = keep(job, &SBOM, tokio::fs::read(&file).await.map_err(|e| job.settings.store.disk(&e))?).await?;
     let digest = told["digest"].clone();
     kept.push(told);
     Ok(digest)

@@ -21,7 +21,7 @@ async fn by_hook(job: &Job<'_>, hook: &Request, url: Option<&str>) -> Result<Val
     let mut request = hook.clone();
     let mut body: Map<String, Value> =
         job.values.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
-    let own = hook.body.as_ref().map(|body| fill(body, job));
+    let own = hook.body.as_ref().map(|body| fill(body, job)).transpose()?;
     match own {
         Some(Value::Object(own)) => body.extend(own),
         Some(other) => drop(body.insert("body".to_owned(), other)),
@@ -38,7 +38,7 @@ async fn by_hook(job: &Job<'_>, hook: &Request, url: Option<&str>) -> Result<Val
     let reply = match job.settings.caller.send("call deploy hook", &request).await {
         Ok(reply) => match hook.unmet(&reply) {
             None => Ok(reply),
-            Some(why) => Err(refused(&reply, why)),
+            Some(why) => Err(refused(&reply, format!("{why}{}", request.said(&reply.body)))),
         },
         Err(error) => Err(error),
     };
@@ -48,12 +48,13 @@ async fn by_hook(job: &Job<'_>, hook: &Request, url: Option<&str>) -> Result<Val
             if matches!(error, PhaseError::Failed(_)) {
                 job.context.settle(&intent, "failed", None, &json!({ "outcome": "refused" })).await?;
             }
-            return Err(error.reworded(|why| format!("the deploy hook: {why}")));
+            // Its path may be what lets one in.
+            return Err(error.about(&format!("the deploy hook at {}", hook.host())));
         }
     };
     let said: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     let text = |name: &str| said[name].as_str().map(|text| hook.without_headers(text));
-    let url = text("deployment_url").or(url.map(|url| filled(url, &job.values)));
+    let url = text("deployment_url").or(url.map(|url| filled(url, &job.values)).transpose()?);
     let id = text("deployment_id").unwrap_or_else(|| run_id.clone());
     // Each hook counts as it likes: its ids are unique with the run's.
     job.context.settle(&intent, "live", Some(&format!("{run_id}/{id}")), &json!({ "deployment_id": id })).await?;
@@ -61,11 +62,14 @@ async fn by_hook(job: &Job<'_>, hook: &Request, url: Option<&str>) -> Result<Val
     Ok(json!({ "deployment_id": id, "deployment_url": url, "deployed_image": job.values.get("image") }))
 }
 
-fn fill(value: &Value, job: &Job<'_>) -> Value {
-    match value {
-        Value::String(text) => Value::String(filled(text, &job.values)),
-        Value::Array(all) => all.iter().map(|value| fill(value, job)).collect(),
-        Value::Object(all) => all.iter().map(|(name, value)| (name.clone(), fill(value, job))).collect(),
+fn fill(value: &Value, job: &Job<'_>) -> Result<Value, PhaseError> {
+    Ok(match value {
+        Value::String(text) => Value::String(filled(text, &job.values)?),
+        Value::Array(all) => Value::Array(all.iter().map(|value| fill(value, job)).collect::<Result<_, _>>()?),
+        Value::Object(all) => {
+            let one = |(name, value): (&String, &Value)| Ok::<_, PhaseError>((name.clone(), fill(value, job)?));
+            Value::Object(all.iter().map(one).collect::<Result<_, _>>()?)
+        }
         other => other.clone(),
-    }
+    })
 }

@@ -5,8 +5,6 @@ use super::{Job, rollback, workflow};
 use crate::clients::github::result::{BuildResult, FILE, LARGEST};
 use crate::runner::kind::PhaseError;
 use crate::runner::kinds::command::{self, Named, Start};
-use crate::runner::kinds::request::filled;
-use crate::runner::store::disk;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -33,27 +31,23 @@ async fn by_command(job: &Job<'_>, named: &Named) -> Result<Value, PhaseError> {
     let path = command::listed(&job.settings.programs, &named.program)?;
     let folder = job.settings.store.scratch()?;
     let result = folder.path().join(FILE);
-    let mut env = named.env.iter().map(|(name, value)| (name.clone(), filled(value, &job.values))).collect::<Vec<_>>();
-    env.push(("OPS_RESULT".to_owned(), result.display().to_string()));
-    let start = Start {
-        path,
-        arguments: named.arguments.iter().map(|argument| filled(argument, &job.values)).collect(),
-        env: env.into_iter().collect(),
-        folder: named.folder.clone().unwrap_or_else(|| folder.path().to_owned()),
-    };
+    let (arguments, mut env) = named.filled(&job.values)?;
+    env.insert("OPS_RESULT".to_owned(), result.display().to_string());
+    let start =
+        Start { path, arguments, env, folder: named.folder.clone().unwrap_or_else(|| folder.path().to_owned()) };
     command::perform(job.context, &named.program, start).await?;
-    let bytes = read(&result, &named.program).await?;
+    let bytes = read(job, &result, &named.program).await?;
     let result = BuildResult::read(&bytes)
         .map_err(|why| PhaseError::failed(format!("what {} wrote to OPS_RESULT {why}", named.program)))?;
     Ok(told(&result))
 }
 
-async fn read(file: &Path, program: &str) -> Result<Vec<u8>, PhaseError> {
+async fn read(job: &Job<'_>, file: &Path, program: &str) -> Result<Vec<u8>, PhaseError> {
     match tokio::fs::metadata(file).await {
         Ok(about) if about.len() > LARGEST as u64 => {
             Err(PhaseError::failed(format!("{program} wrote {} bytes to OPS_RESULT", about.len())))
         }
-        Ok(_) => tokio::fs::read(file).await.map_err(|e| disk(&e)),
+        Ok(_) => tokio::fs::read(file).await.map_err(|e| job.settings.store.disk(&e)),
         Err(_) => Err(PhaseError::failed(format!("{program} ended well, and wrote nothing to the file OPS_RESULT"))),
     }
 }

@@ -110,8 +110,8 @@ impl Deploying<'_> {
     async fn prepare(&self, service_id: &str) -> Result<(), PhaseError> {
         if !self.service.variables.is_empty() {
             let values = &self.job.values;
-            let of = |(name, value): (&String, &String)| (name.clone(), Secret::new(filled(value, values)));
-            let variables = self.service.variables.iter().map(of).collect();
+            let of = |(name, value): (&String, &String)| Ok((name.clone(), Secret::new(filled(value, values)?)));
+            let variables = self.service.variables.iter().map(of).collect::<Result<_, PhaseError>>()?;
             let set = self.act.set_variables(service_id, &variables).await;
             // Railway may repeat what it was sent, and who reads a run may not read its environment.
             let secrets: Vec<Secret> = variables.into_values().collect();

@@ -5,6 +5,7 @@ use crate::clients::github::Repository;
 use crate::runner::kinds::command::Named;
 use crate::runner::kinds::request::Request;
 use crate::runner::kinds::shape::{Faults, Shape};
+use crate::runs::{metadata, placeholders};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -80,6 +81,10 @@ impl Plan {
         let github = build.inner("github").and_then(|github| workflow(github, &overrides));
         let command = build.inner("command").and_then(|mut command| {
             let read = Named::of_config(&mut command);
+            if let Some(named) = &read {
+                known(&command, "arguments", &named.arguments, &OF_A_RUN);
+                known(&command, "env", named.env.values(), &OF_A_RUN);
+            }
             command.end();
             read
         });
@@ -100,7 +105,7 @@ impl Plan {
         let mut artifacts = section("artifacts");
         let keep_days = days(&mut artifacts);
         artifacts.end();
-        // Other kinds of runs may have their own part in it, so what else is there is not read.
+        top.end();
 
         let deploy = railway.map(Way::Railway).or(hook);
         let plan = deploy.map(|deploy| Plan {
@@ -129,9 +134,12 @@ struct Overrides {
 }
 
 impl Overrides {
-    fn read(metadata: &Value, faults: &Faults) -> Overrides {
+    fn read(given: &Value, faults: &Faults) -> Overrides {
         let mut read = Overrides::default();
-        let mut top = Shape::of(metadata, "metadata", faults);
+        for error in given.as_object().map(metadata::of_build).unwrap_or_default() {
+            faults.add(&error.field, &error.message);
+        }
+        let mut top = Shape::of(given, "metadata", faults);
         if let Some(mut build) = top.inner("build") {
             read.build_limit = limit(&mut build);
             if let Some(mut github) = build.inner("github") {
@@ -177,8 +185,9 @@ fn workflow(mut shape: Shape<'_>, overrides: &Overrides) -> Option<Workflow> {
     let mut inputs = shape.pairs("inputs");
     // Known also when the run says otherwise.
     let _ = shape.get("ref");
-    shape.end();
     inputs.extend(overrides.inputs.clone());
+    known(&shape, "inputs", inputs.values(), &OF_A_RUN);
+    shape.end();
     Some(Workflow { repository, file: file?, git_ref, inputs })
 }
 
@@ -186,6 +195,7 @@ fn service(mut shape: Shape<'_>) -> Option<Service> {
     let (project_id, environment_id) = (shape.required("project_id"), shape.required("environment_id"));
     let name = shape.required("service");
     let variables = shape.pairs("variables");
+    known(&shape, "variables", variables.values(), &OF_AN_IMAGE);
     shape.end();
     Some(Service { project_id: project_id?, environment_id: environment_id?, name: name?, variables })
 }
@@ -193,8 +203,32 @@ fn service(mut shape: Shape<'_>) -> Option<Service> {
 fn hook(mut shape: Shape<'_>) -> Option<Way> {
     let request = Request::read(&mut shape, false, Method::POST);
     let url = shape.text("deployment_url");
+    known(&shape, "deployment_url", &url, &OF_AN_IMAGE);
+    let mut texts = Vec::new();
+    request.iter().filter_map(|request| request.body.as_ref()).for_each(|body| strings(body, &mut texts));
+    known(&shape, "body", texts, &OF_AN_IMAGE);
     shape.end();
     Some(Way::Hook(Box::new(request?), url))
+}
+
+/// What `${name}` may stand for, before there is an image and afterwards.
+const OF_A_RUN: [&str; 6] = ["run_id", "project_id", "env_id", "env_type", "git_sha", "git_ref"];
+const OF_AN_IMAGE: [&str; 9] =
+    ["run_id", "project_id", "env_id", "env_type", "git_sha", "git_ref", "image", "image_tag", "image_digest"];
+
+/// No other names may stand in these texts.
+fn known<T: AsRef<str>>(shape: &Shape<'_>, name: &str, texts: impl IntoIterator<Item = T>, known: &[&str]) {
+    let why = texts.into_iter().find_map(|text| placeholders::unknown(text.as_ref(), known));
+    why.into_iter().for_each(|why| shape.fault(name, &why));
+}
+
+fn strings<'v>(value: &'v Value, into: &mut Vec<&'v str>) {
+    match value {
+        Value::String(text) => into.push(text),
+        Value::Array(all) => all.iter().for_each(|value| strings(value, into)),
+        Value::Object(all) => all.values().for_each(|value| strings(value, into)),
+        _ => {}
+    }
 }
 
 /// `None`: none are given. `anywhere`: not only at the deployment.
@@ -273,6 +307,11 @@ mod tests {
                 json!({ "build": { "github": { "repository": "a/b" } } }),
                 "metadata.build.github.repository is not known",
             ),
+            (json!({ "smokee": {} }), "metadata.smokee is not known; did you mean smoke?"),
+            (
+                json!({ "build": { "github": { "inputs": { "a": "${image}" } } } }),
+                "config.build.github.inputs has ${image}, which has no value here: there are ${run_id}, ",
+            ),
             (
                 json!({ "smoke": { "checks": [{ "name": "x", "url": "http://10.0.0.1/" }] } }),
                 "metadata.smoke.checks[0].url can only be set in the environment's config",
@@ -290,9 +329,11 @@ mod tests {
             "deploy": {},
             "smoke": { "checks": [{ "path": "health", "expect": { "status": 99 } }, 3] },
             "artifacts": { "expires_in_days": 0 },
+            "smokee": {},
         });
         let told = Plan::read(&config, &json!({}), false).expect_err("refused");
         for fault in [
+            "config.smokee is not known; build, deploy, smoke, artifacts may be given",
             "config.build must have one of github, command",
             "config.build.github.workflow is missing",
             "config.build.github.workflw is not known; workflow, ",

@@ -54,9 +54,9 @@ async fn perform(job: &Job<'_>, check: &Check) -> Result<(Duration, u64, Option<
         last = match job.settings.caller.send(&format!("check {}", check.name), &request).await {
             Ok(reply) => match request.unmet(&reply) {
                 None => return Ok((reply.took, tries, None)),
-                Some(why) => (reply.took, Some(why)),
+                Some(why) => (reply.took, Some(format!("{}: {why}", request.shown()))),
             },
-            Err(error) => (began.elapsed(), Some(error.to_string())),
+            Err(error) => (began.elapsed(), Some(error.about(&request.shown()).to_string())),
         };
     }
     Ok((last.0, check.retries + 1, last.1))

@@ -112,8 +112,8 @@ impl Following<'_> {
         let own = run.git_ref.clone().unwrap_or_default();
         let own = own.strip_prefix("refs/heads/").or(own.strip_prefix("refs/tags/")).unwrap_or(&own);
         let git_ref = self.wanted.git_ref.as_deref().unwrap_or(own);
-        let mut inputs: BTreeMap<String, String> =
-            self.wanted.inputs.iter().map(|(name, value)| (name.clone(), filled(value, &self.job.values))).collect();
+        let fill = |(name, value): (&String, &String)| Ok((name.clone(), filled(value, &self.job.values)?));
+        let mut inputs = self.wanted.inputs.iter().map(fill).collect::<Result<BTreeMap<_, _>, PhaseError>>()?;
         let of = |name: &str| self.job.values.get(name).cloned().unwrap_or_default();
         for name in ["git_sha", "git_ref"] {
             inputs.entry(name.to_owned()).or_insert_with(|| of(name));

@@ -3,16 +3,18 @@
 //! ```json
 //! { "phases": [
 //!   { "name": "ping", "uses": "http", "with": { "url": "https://example.com", "expect": { "status": 200 } } },
-//!   { "name": "lint", "uses": "command", "with": { "program": "lint", "arguments": ["${git_sha}"] }, "parallel_with": "ping" },
+//!   { "name": "lint", "uses": "command", "with": { "program": "lint", "arguments": ["${env_id}"] }, "parallel_with": "ping" },
 //!   { "name": "tidy", "uses": "sql", "with": { "statements": ["delete from t where old"] }, "timeout": "2m" },
-//!   { "name": "child", "uses": "run", "with": { "kind": "custom", "metadata": { "phases": [] } }, "retries": 2 }
+//!   { "name": "child", "uses": "run", "with": { "kind": "nightly", "input": { "shop": "all" } }, "retries": 2 }
 //! ] }
 //! ```
 //!
 //! A phase has a `timeout` (for all of its tries together; 5 min), `retries` after any failure (0) and may
-//! begin together with the ones right before it (`parallel_with`: one of their names). No phases: nothing to do, which is a success. Programs
-//! are those of RUNNER_COMMANDS, in an empty folder, and the `env` that a run gives them begins with `INPUT_`:
-//! who may queue a run may not thereby execute something else. Statements go to the environment's own database, never to that of the
+//! begin together with the ones right before it (`parallel_with`: one of their names). A run without phases
+//! fails: it was queued for something. Programs are those of RUNNER_COMMANDS, in an empty folder, and the
+//! `env` that a run gives them begins with `INPUT_`: who may queue a run may not thereby execute something
+//! else. In their arguments and `env`, `${run_id}`, `${project_id}`, `${env_id}`, `${git_sha}` and `${git_ref}`
+//! are filled in as far as the run has them; any other name is refused. Statements go to the environment's own database, never to that of the
 //! runs; they are one transaction, but whether it was committed can be lost with its answer, so **the
 //! statements must be harmless when made twice**. A phase that waits for another run keeps its slot: a
 //! runner with RUNNER_CONCURRENCY=1 would wait for itself.
@@ -22,7 +24,7 @@ mod sql;
 mod wait;
 
 use super::command::{self, Start};
-use super::request::{Request, filled, refused};
+use super::request::{Request, refused};
 use super::{Settings, environment, stopped};
 use crate::runner::kind::{Context, Kind, Phase, PhaseError, Work};
 use crate::runs::Claimed;
@@ -44,12 +46,12 @@ pub struct Custom(pub Arc<Settings>);
 
 impl Kind for Custom {
     fn phases(&self, run: &Claimed) -> Result<Vec<Phase>, String> {
-        Ok(spec::read(&run.metadata)?.into_iter().map(|spec| spec.phase).collect())
+        Ok(read(run)?.into_iter().map(|spec| spec.phase).collect())
     }
 
     fn work<'a>(&'a self, context: &'a Context) -> Work<'a> {
         Box::pin(async move {
-            let all = spec::read(&context.run.metadata).map_err(PhaseError::Failed)?;
+            let all = read(&context.run).map_err(PhaseError::Failed)?;
             let Some(spec) = all.into_iter().nth(context.index) else {
                 return Err(PhaseError::failed("the run's metadata has changed: this phase is gone"));
             };
@@ -77,6 +79,10 @@ impl Kind for Custom {
     }
 }
 
+fn read(run: &Claimed) -> Result<Vec<Spec>, String> {
+    spec::read(&run.metadata, &values(run).into_keys().collect::<Vec<_>>())
+}
+
 impl Custom {
     async fn perform(&self, context: &Context, spec: &Spec) -> Result<Value, PhaseError> {
         match &spec.uses {
@@ -84,14 +90,8 @@ impl Custom {
             Uses::Command(named) => {
                 let path = command::listed(&self.0.programs, &named.program)?;
                 let folder = self.0.store.scratch()?;
-                let values = values(context);
-                let fill = |text: &String| filled(text, &values);
-                let start = Start {
-                    path,
-                    arguments: named.arguments.iter().map(fill).collect(),
-                    env: named.env.iter().map(|(name, value)| (name.clone(), fill(value))).collect(),
-                    folder: folder.path().to_owned(),
-                };
+                let (arguments, env) = named.filled(&values(&context.run))?;
+                let start = Start { path, arguments, env, folder: folder.path().to_owned() };
                 let done = command::perform(context, &named.program, start).await?;
                 Ok(json!({ "stdout": done.out(), "duration_ms": done.took.as_millis() as u64 }))
             }
@@ -105,9 +105,9 @@ impl Custom {
 
     async fn http(&self, context: &Context, request: &Request) -> Result<Value, PhaseError> {
         context.fence().check().map_err(|_| PhaseError::Lost)?;
-        let reply = self.0.caller.send("call", request).await?;
+        let reply = self.0.caller.send("call", request).await.map_err(|error| error.about(&request.shown()))?;
         if let Some(why) = request.unmet(&reply) {
-            return Err(refused(&reply, why));
+            return Err(refused(&reply, why).about(&request.shown()));
         }
         let text = redact_text(&String::from_utf8_lossy(&reply.body));
         let text: String = text.chars().take(SHOWN).collect();
@@ -119,8 +119,8 @@ impl Custom {
     }
 }
 
-fn values(context: &Context) -> BTreeMap<&'static str, String> {
-    let run = &context.run;
+/// What `${name}` stands for, as far as the run has it.
+fn values(run: &Claimed) -> BTreeMap<&'static str, String> {
     let given = [
         ("run_id", Some(&run.run_id)),
         ("project_id", run.project_id.as_ref()),

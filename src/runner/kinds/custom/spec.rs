@@ -4,6 +4,7 @@ use crate::runner::kind::Phase;
 use crate::runner::kinds::command::Named;
 use crate::runner::kinds::request::Request;
 use crate::runner::kinds::shape::{Faults, Shape};
+use crate::runs::{metadata, placeholders};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -38,10 +39,15 @@ pub struct NewChild {
     pub metadata: Value,
 }
 
-pub fn read(metadata: &Value) -> Result<Vec<Spec>, String> {
+/// `known`: the names that have a value in this run.
+pub fn read(metadata: &Value, known: &[&str]) -> Result<Vec<Spec>, String> {
     let faults = Faults::default();
     // The rest of the metadata is the run's own.
-    let list = Shape::of(metadata, "", &faults).list("phases").unwrap_or_default();
+    for error in metadata.as_object().map(|map| metadata::of_custom(map, known)).unwrap_or_default() {
+        faults.add(error.field.trim_start_matches("metadata."), &error.message);
+    }
+    let mut top = Shape::of(metadata, "", &faults);
+    let list = if metadata["phases"].is_array() { top.list("phases").unwrap_or_default() } else { Vec::new() };
     if list.len() > MOST_PHASES {
         faults.add("phases", &format!("are {}, more than {MOST_PHASES}", list.len()));
     }
@@ -55,7 +61,7 @@ pub fn read(metadata: &Value) -> Result<Vec<Spec>, String> {
         } else if !name.is_empty() && !names.insert(name.clone()) {
             shape.fault("name", &format!("{name:?} is used twice"));
         }
-        let uses = uses(&mut shape);
+        let uses = uses(&mut shape, known);
         let timeout = shape.duration("timeout", TIMEOUT, LONGEST);
         let retries = shape.number("retries", 0..=20).unwrap_or_default();
         let beside = shape.text("parallel_with");
@@ -74,16 +80,16 @@ pub fn read(metadata: &Value) -> Result<Vec<Spec>, String> {
     faults.none_or(Some(all))
 }
 
-fn uses(shape: &mut Shape<'_>) -> Option<Uses> {
+fn uses(shape: &mut Shape<'_>, known: &[&str]) -> Option<Uses> {
     let word = shape.required("uses");
     let empty = json!({});
     let given = shape.get("with");
     let mut with = Shape::of(given.unwrap_or(&empty), shape.path("with"), shape.faults);
     let read = match word?.as_str() {
-        "http" => Request::read(&mut with, false, Method::GET).map(Uses::Http),
+        "http" => request(&mut with).map(Uses::Http),
         "command" => Named::of_run(&mut with).map(Uses::Command),
         "sql" => statements(&mut with).map(Uses::Sql),
-        "run" => child(&mut with).map(Uses::Run),
+        "run" => child(&mut with, known).map(Uses::Run),
         _ => {
             shape.fault("uses", "must be http, command, sql or run");
             return None;
@@ -91,6 +97,14 @@ fn uses(shape: &mut Shape<'_>) -> Option<Uses> {
     };
     with.end();
     read
+}
+
+fn request(with: &mut Shape<'_>) -> Option<Request> {
+    let request = Request::read(with, false, Method::GET)?;
+    if placeholders::unknown(&request.url, &[]).is_some() {
+        with.fault("url", "has a ${name}: those are filled in in a program's arguments and env alone");
+    }
+    Some(request)
 }
 
 fn statements(with: &mut Shape<'_>) -> Option<Vec<String>> {
@@ -141,11 +155,17 @@ fn behind_comment(mut rest: &str) -> &str {
     rest
 }
 
-fn child(with: &mut Shape<'_>) -> Option<NewChild> {
+/// `known`: a child has the same place and revision.
+fn child(with: &mut Shape<'_>, known: &[&str]) -> Option<NewChild> {
     let kind = with.required("kind");
     let object = |value: Option<&serde_json::Map<String, Value>>| Value::Object(value.cloned().unwrap_or_default());
     let input = object(with.object("input"));
     let metadata = object(with.object("metadata"));
+    if kind.as_deref() == Some("custom")
+        && let Err(why) = read(&metadata, known)
+    {
+        with.faults.add(&format!("{}:", with.path("metadata")), &why);
+    }
     Some(NewChild { kind: kind?, input, metadata })
 }
 
@@ -159,14 +179,41 @@ fn is_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn read(metadata: &Value) -> Result<Vec<Spec>, String> {
+        super::read(metadata, &["run_id"])
+    }
+
     fn told(phases: Value) -> String {
         read(&json!({ "phases": phases })).err().expect("faults")
     }
 
     #[test]
-    fn no_phases_are_nothing_to_do() {
-        assert!(read(&json!({})).expect("a list").is_empty());
-        assert!(read(&json!({ "phases": [], "anything": 1 })).expect("a list").is_empty());
+    fn a_run_without_phases_is_a_fault_and_so_is_a_child_without_them() {
+        for (metadata, fault) in [
+            (json!({}), "phases is required"),
+            (json!({ "phases": [], "anything": 1 }), "phases must be a list of phases, and not an empty one"),
+            (json!({ "phase": [] }), "phase is not known; did you mean phases?; phases is required"),
+        ] {
+            let told = read(&metadata).err().expect("a fault");
+            assert!(told.starts_with(fault), "{told}");
+        }
+        let child = json!([{ "name": "c", "uses": "run", "with": { "kind": "custom", "metadata": { "phases": [] } } }]);
+        assert!(told(child).starts_with("phases[0].with.metadata: phases must be a list"));
+    }
+
+    #[test]
+    fn a_name_without_a_value_is_a_fault_wherever_it_stands() {
+        let of = |uses: &str, with: Value| json!([{ "name": "p", "uses": uses, "with": with }]);
+        let fault = told(of("command", json!({ "program": "p", "arguments": ["${git_sha}"] })));
+        assert!(
+            fault.starts_with("phases[0].with.arguments has ${git_sha}, which has no value here: there are ${run_id}")
+        );
+        assert!(
+            told(of("http", json!({ "url": "http://x/${run_id}" }))).starts_with("phases[0].with.url has a ${name}")
+        );
+        assert!(
+            read(&json!({ "phases": of("command", json!({ "program": "p", "arguments": ["${run_id}"] })) })).is_ok()
+        );
     }
 
     #[test]

@@ -24,7 +24,7 @@ async fn transaction(context: &Context, target: &Target, statements: &[String]) 
     for (index, statement) in statements.iter().enumerate() {
         // One at a time, so that none can end the transaction and go on behind it.
         let done = sqlx::query(AssertSqlSafe(statement.clone())).execute(&mut *transaction).await;
-        let done = done.map_err(|error| told(&error).reworded(|why| format!("statement {}: {why}", index + 1)))?;
+        let done = done.map_err(|error| told(&error).about(&format!("statement {}", index + 1)))?;
         affected.push(done.rows_affected());
     }
     context.fence().check().map_err(|_| PhaseError::Lost)?;
