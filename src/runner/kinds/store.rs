@@ -4,8 +4,8 @@
 //! that ends between the store and the database has done no harm.
 
 use super::Settings;
-use crate::clients::Seam;
 use crate::clients::seam::Point;
+use crate::clients::{Seam, machine};
 use crate::config::{RunnerConfig, S3};
 use crate::runner::kind::PhaseError;
 use crate::telemetry::redact_text;
@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, WriteMultipart};
+use object_store::{ObjectStore, ObjectStoreExt, RetryConfig, WriteMultipart};
 use sha2::{Digest, Sha256};
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::{Arc, OnceLock};
@@ -27,6 +27,9 @@ const PARTS_AT_ONCE: usize = 4;
 /// In a store that is a folder. No project is called so: its name begins with a dot.
 const SCRATCH: &str = ".scratch";
 const PREFIX: &str = "ops-run-";
+/// The beginning of the name of what is written to see whether it can be; a dot, as above.
+const PROBE: &str = ".ops-probe-";
+const PROBES_FOR: Duration = Duration::from_secs(10);
 /// No phase takes nearly that long.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3 * 24 * 3600);
 
@@ -56,11 +59,11 @@ impl Store {
         if let Some(opened) = self.opened.get() {
             return Ok(opened);
         }
-        let opened = self.open()?;
+        let opened = self.open(RetryConfig::default())?;
         Ok(self.opened.get_or_init(|| opened))
     }
 
-    fn open(&self) -> Result<(Arc<dyn ObjectStore>, Path), PhaseError> {
+    fn open(&self, retry: RetryConfig) -> Result<(Arc<dyn ObjectStore>, Path), PhaseError> {
         let unusable =
             |why: String| PhaseError::failed(format!("ARTIFACT_STORE cannot be used: {}", redact_text(&why)));
         let Some(rest) = self.name.strip_prefix("s3://") else {
@@ -70,7 +73,7 @@ impl Store {
             return Ok((Arc::new(folder.with_fsync(true)), Path::default()));
         };
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let mut builder = AmazonS3Builder::new().with_bucket_name(bucket);
+        let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_retry(retry);
         if let (Some(id), Some(key)) = (&self.s3.access_key_id, &self.s3.secret_access_key) {
             builder = builder.with_access_key_id(id.expose()).with_secret_access_key(key.expose());
         }
@@ -83,6 +86,44 @@ impl Store {
         }
         let bucket = builder.build().map_err(|e| unusable(e.to_string()))?;
         Ok((Arc::new(bucket), Path::from(prefix)))
+    }
+
+    /// Writes a small object, reads it and deletes it; says why that cannot be done, and what to do.
+    pub async fn probe(&self) -> Result<(), String> {
+        let done = match tokio::time::timeout(PROBES_FOR, self.write_read_delete()).await {
+            Ok(done) => done,
+            Err(_) => Err(format!("no answer within {} s", PROBES_FOR.as_secs())),
+        };
+        done.map_err(|why| {
+            let fix = match self.name.starts_with("s3://") {
+                true => {
+                    "check the bucket, AWS_ENDPOINT_URL and AWS_REGION, and that the key may write, read and delete"
+                }
+                false => "let it be a folder that this user may write to, with room in it",
+            };
+            // What it is about begins the sentence already.
+            let why = why.strip_prefix("ARTIFACT_STORE cannot be used: ").unwrap_or(&why);
+            format!("ARTIFACT_STORE {} cannot be used: {why}; {fix}", self.name)
+        })
+    }
+
+    async fn write_read_delete(&self) -> Result<(), String> {
+        // Ours alone: a wrong address is to be told in seconds, not after the retries of a long upload.
+        let once = RetryConfig { max_retries: 1, retry_timeout: PROBES_FOR / 2, ..RetryConfig::default() };
+        let (store, prefix) = self.open(once).map_err(|error| error.to_string())?;
+        let at = prefix.join(format!("{PROBE}{}", machine::word()));
+        let told = |step: &str, error: &object_store::Error| {
+            format!("{step}: {}", crate::clients::http::clip(&redact_text(&causes(error))))
+        };
+        store.put(&at, PROBE.into()).await.map_err(|e| told("writing", &e))?;
+        let read = async { store.get(&at).await?.bytes().await };
+        let read = read.await.map_err(|e| told("reading what was written", &e));
+        // Also when it could not be read: nothing is left behind.
+        let deleted = store.delete(&at).await.map_err(|e| told("deleting what was written", &e));
+        match read?.as_ref() == PROBE.as_bytes() {
+            true => deleted,
+            false => Err("what was read is not what was written".to_owned()),
+        }
     }
 
     /// A folder for a phase that is gone afterwards. A dump may be large and the machine's own folder for
@@ -188,6 +229,20 @@ fn digest(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// The store's errors wrap those that say what happened.
+fn causes(error: &object_store::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
 }
 
 fn lost(path: &str, error: &object_store::Error) -> PhaseError {
