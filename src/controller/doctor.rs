@@ -54,9 +54,6 @@ async fn ops_database(config: &Config) -> Option<Check> {
     Some(match lease::check_database(config).await? {
         Ok(None) => Check::ok(WHAT, "can be used for the lease and the schema ops"),
         Ok(Some(why)) => Check::bad(WHAT, why),
-        Err(error) => {
-            let fix = "check host, port, user and password, and that it accepts connections from here";
-            Check::bad(WHAT, format!("{error}; {fix}"))
-        }
+        Err(error) => Check::bad(WHAT, error.to_string()),
     })
 }

@@ -51,15 +51,19 @@ impl Address {
         opened.await.map_err(|_| self.silent(CONNECT_TIMEOUT))?
     }
 
-    /// Why it cannot be connected to, and what to do.
     fn unreachable(&self, error: &sqlx::Error) -> RunsError {
+        RunsError::Unavailable(self.why_unreachable(error))
+    }
+
+    /// Why it cannot be connected to, and what to do.
+    pub fn why_unreachable(&self, error: &sqlx::Error) -> String {
         let place = self.place();
         let code = match error {
             sqlx::Error::Database(error) => error.code().map(|code| code.into_owned()).unwrap_or_default(),
             _ => String::new(),
         };
         let told = told(error);
-        RunsError::Unavailable(match code.as_str() {
+        match code.as_str() {
             "" => format!(
                 "{told}; check host and port in OPS_DATABASE_URL ({place}), and that it accepts connections from here"
             ),
@@ -69,7 +73,7 @@ impl Address {
                  special characters in the password)"
             ),
             _ => format!("PostgreSQL at {place} of OPS_DATABASE_URL: {told}"),
-        })
+        }
     }
 
     /// A question that failed; when it was not the question's fault, with the place.
@@ -84,8 +88,11 @@ impl Address {
 
     /// It takes connections, perhaps, and says nothing.
     pub(super) fn silent(&self, limit: Duration) -> RunsError {
-        let (place, limit) = (self.place(), limit.as_secs_f64());
-        RunsError::Unavailable(format!("no answer within {limit:.1} s from {place} of OPS_DATABASE_URL"))
+        RunsError::Unavailable(self.why_silent(limit))
+    }
+
+    pub fn why_silent(&self, limit: Duration) -> String {
+        format!("no answer within {:.1} s from {} of OPS_DATABASE_URL", limit.as_secs_f64(), self.place())
     }
 
     /// Connects when it is first used. `largest`: connections at once.
