@@ -19,7 +19,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub use parse::{parse_duration, percent_decode};
-pub use runner::{OpsConfig, Retention, RunnerConfig, S3};
+pub use runner::{OpsConfig, Retention, RunnerConfig, S3, is_runner_alone};
 pub use source::{Origin, Source};
 use strangers::Stranger;
 pub use variables::{VARIABLES, Variable};

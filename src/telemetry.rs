@@ -140,9 +140,10 @@ fn build(
 fn filter(level: &str) -> Result<EnvFilter, BadLevel> {
     let level = level.trim();
     match level.parse::<LevelFilter>() {
-        Ok(bare) if bare >= LevelFilter::WARN => {
-            EnvFilter::try_new(format!("warn,sqlx::postgres::notice=off,ops_controller={bare}"))
-        }
+        // Its pools say that a connection was lost, which whoever used it says with the reason.
+        Ok(bare) if bare >= LevelFilter::WARN => EnvFilter::try_new(format!(
+            "warn,sqlx::postgres::notice=off,sqlx::pool=error,sqlx_core=error,ops_controller={bare}"
+        )),
         _ => EnvFilter::try_new(level),
     }
     .map_err(|_| BadLevel)

@@ -204,6 +204,10 @@ fn a_runner_needs_its_database_and_nothing_of_the_controllers() {
     let text = bad.expect_err("refused").to_string();
     let names = ["RUNNER_CONCURRENCY", "RUNNER_KINDS", "RUNNER_COMMANDS", "ARTIFACT_STORE", "RUNNER_LEASE"];
     assert!(names.iter().all(|name| text.contains(&format!("{name} must be"))), "{text}");
+    let changed = of(&[url, ("RUNNER_CONCURRENCY", "3"), ("GITHUB_TOKEN", "another")]).expect("fits");
+    assert_eq!(changed.changed(&changed.clone()), Vec::<&str>::new());
+    let names = ["RUNNER_CONCURRENCY", "RUNNER_KINDS", "RUNNER_COMMANDS", "GITHUB_TOKEN"];
+    assert_eq!(changed.changed(&config), names, "what needs a restart is named");
     let keyless = of(&[url, ("ARTIFACT_STORE", "s3://bucket/x")]).expect_err("refused").to_string();
     assert!(keyless.contains("AWS_ACCESS_KEY_ID") && keyless.contains("AWS_SECRET_ACCESS_KEY"), "{keyless}");
 }

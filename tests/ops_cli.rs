@@ -8,6 +8,7 @@ mod postgres;
 use binary::{Environment, Running};
 use ops_controller::runs::schema::Address;
 use ops_controller::runs::tokens;
+use ops_controller::sandbox::github::{GitHub, GitHubOptions};
 use ops_controller::sandbox::postgres::Cluster;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
@@ -94,9 +95,13 @@ async fn looking_changes_nothing_and_only_the_database_is_needed() {
     world.env.run(&["runs", "logs", "-f", "run-1"]).await.expect_code(1).expect_text("there is no run run-1");
     world.env.run(&["runs", "wait", "run-1"]).await.expect_code(1).expect_text("there is no run run-1");
     assert_eq!(world.ask("(select count(*) from ops.runs) + (select count(*) from ops.audit_log)").await, "0");
+    let misspelt = Environment::default().with("OPS_DATABSE_URL", "postgresql://ops:canary-pass@127.0.0.1:1/ops");
+    let ended = misspelt.run(&["runs", "list"]).await.expect_code(78);
+    ended.expect_text("OPS_DATABSE_URL is set, which nobody reads: rename it");
     let down = Environment::default().with("OPS_DATABASE_URL", "postgresql://ops:canary-pass@127.0.0.1:1/ops");
     for command in [&["migrate"][..], &["runs", "list"], &["runs", "wait", "run-1"], &["token", "list"]] {
         let ended = down.run(command).await.expect_code(1).expect_text("the ops database");
+        let ended = ended.expect_text("check host and port in OPS_DATABASE_URL (127.0.0.1:1)");
         assert!(!ended.all().contains("canary"), "{}", ended.all());
     }
 }
@@ -540,4 +545,89 @@ async fn a_token_is_shown_once_on_standard_output_alone_and_only_its_hash_is_kep
     ] {
         world.env.run(arguments).await.expect_code(64).expect_text(said);
     }
+}
+
+#[tokio::test]
+async fn a_database_that_takes_connections_and_says_nothing_is_called_that() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let place = silent.local_addr().expect("an address");
+    let env = Environment::default().with("OPS_DATABASE_URL", format!("postgresql://ops:canary-pass@{place}/ops"));
+    for command in [&["runs", "list"][..], &["migrate"]] {
+        let ended = env.run(command).await.expect_code(1);
+        let ended = ended.expect_text(&format!("no answer within 5.0 s from {place} of OPS_DATABASE_URL"));
+        assert!(!ended.all().contains("canary"), "{}", ended.all());
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_waits_for_nobody_is_said_to() {
+    let world = World::start().await;
+    world.execute("update ops.runners set last_seen = now()").await;
+    let id = world.build().await;
+    let nobody = "no living runner works on build";
+    let wait = ["runs", "wait", &id, "--timeout", "1", "--interval", "1"];
+    for command in [&["kinds", "list"][..], &["runs", "show", &id], &wait] {
+        let ended = world.env.run(command).await;
+        assert!(!ended.all().contains(nobody), "somebody does: {}", ended.all());
+    }
+    for gone in ["stopped_at = now()", "stopped_at = null, last_seen = now() - interval '3 minutes'"] {
+        world.execute(&format!("update ops.runners set {gone}")).await;
+        for command in [&["kinds", "list"][..], &["runs", "show", &id], &wait] {
+            world.env.run(command).await.expect_text(nobody);
+        }
+        let kinds = world.env.run(&["kinds", "list", "--json"]).await.expect_code(0).out;
+        assert_eq!(serde_json::from_str::<Value>(&kinds).expect("JSON")[0]["runners"], 0);
+    }
+}
+
+#[tokio::test]
+async fn doctor_checks_a_runner_that_has_no_controller_beside_it() {
+    let world = World::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let good = world.env.run(&["doctor"]).await.expect_code(0);
+    for text in ["ok  OPS_DATABASE_URL: PostgreSQL at 127.0.0.1:", "ok  schema ops: up to date", "works on custom; "] {
+        assert!(good.out.contains(text), "{}", good.out);
+    }
+    assert!(!good.all().contains("DIGITALOCEAN"), "{}", good.all());
+    let target = world.env.get("OPS_DATABASE_URL").to_owned();
+    let full = world.env.clone().with("TARGET_DATABASE_URL", &target);
+    let kept = folder.path().join("kept");
+    std::fs::create_dir(&kept).expect("made");
+    let full = full.with("ARTIFACT_STORE", kept.display().to_string()).with("RUNNER_COMMANDS", "true=/bin/true");
+    let good = full.run(&["doctor"]).await.expect_code(0);
+    for what in ["ARTIFACT_STORE", "TARGET_DATABASE_URL", "pg_dump", "pg_restore", "RUNNER_COMMANDS", "RUNNER_KINDS"] {
+        assert!(good.out.contains(&format!("ok  {what}: ")), "{what}: {}", good.out);
+    }
+    assert_eq!(std::fs::read_dir(&kept).expect("the store").count(), 0, "nothing is left behind");
+    for (name, value, told) in [
+        (
+            "OPS_DATABASE_URL",
+            "postgresql://ops:canary-pass@127.0.0.1:1/ops",
+            "BAD OPS_DATABASE_URL: the ops database: ",
+        ),
+        ("TARGET_DATABASE_URL", "postgresql://ops:canary-pass@127.0.0.1:1/ops", "BAD TARGET_DATABASE_URL: "),
+        ("ARTIFACT_STORE", "/proc/none/kept", "BAD ARTIFACT_STORE: /proc/none/kept cannot be made"),
+        ("RUNNER_COMMANDS", "x=/no/such/program", "BAD RUNNER_COMMANDS: has x=/no/such/program, which does not exist"),
+        ("RUNNER_KINDS", "buidl", "BAD RUNNER_KINDS: names buidl; there are "),
+        ("RUNNER_CONCURENCY", "3", "BAD RUNNER_CONCURENCY: is not a variable"),
+        ("GITHUB_TOKEN", "canary-token", "BAD GitHub: "),
+    ] {
+        let one = full.clone().with("GITHUB_API_URL", "http://127.0.0.1:1").with(name, value);
+        let ended = one.run(&["doctor"]).await.expect_code(1).expect_text(told).expect_text("1 of ");
+        assert!(!ended.all().contains("canary"), "{}", ended.all());
+    }
+}
+
+/// The simulated one, which refuses what it does not know.
+#[tokio::test]
+async fn doctor_says_whether_github_takes_the_token() {
+    let world = World::start().await;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let github = GitHub::start(GitHubOptions::default()).await.expect("GitHub");
+    let env = world.env.clone().with("GITHUB_API_URL", github.url()).with("ARTIFACT_STORE", "/tmp");
+    let right = env.clone().with("GITHUB_TOKEN", github.options().token.clone());
+    right.run(&["doctor"]).await.expect_code(0).expect_text("ok  GITHUB_TOKEN: accepted by ");
+    let wrong = env.with("GITHUB_TOKEN", "canary-token").run(&["doctor"]).await.expect_code(1);
+    let wrong = wrong.expect_text("BAD GITHUB_TOKEN: missing, wrong, expired or revoked");
+    assert!(!wrong.all().contains("canary"), "{}", wrong.all());
 }

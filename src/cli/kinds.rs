@@ -3,7 +3,7 @@
 use super::{DONE, ops};
 use clap::Subcommand;
 use ops_controller::runs::control::{self, Actor, Depth};
-use ops_controller::runs::names;
+use ops_controller::runs::{names, runners};
 
 #[derive(Subcommand)]
 pub enum KindsCommand {
@@ -46,10 +46,21 @@ async fn list(json: bool) -> Result<u8, u8> {
     let row = |d: &Depth| {
         let state = if d.paused { "paused" } else { "-" };
         let oldest = format!("{:.0} s", d.oldest_seconds);
-        vec![d.kind.clone(), d.due.to_string(), d.later.to_string(), d.held.to_string(), oldest, state.to_owned()]
+        vec![
+            d.kind.clone(),
+            d.due.to_string(),
+            d.later.to_string(),
+            d.held.to_string(),
+            oldest,
+            d.runners.to_string(),
+            state.to_owned(),
+        ]
     };
     let rows: Vec<_> = depths.iter().map(row).collect();
-    print!("{}", ops::table(&["KIND", "DUE", "LATER", "HELD", "OLDEST", "STATE"], &rows));
+    print!("{}", ops::table(&["KIND", "DUE", "LATER", "HELD", "OLDEST", "RUNNERS", "STATE"], &rows));
+    for alone in depths.iter().filter(|d| d.runners == 0 && d.due + d.later > 0) {
+        eprintln!("{}", runners::nobody(&alone.kind));
+    }
     Ok(DONE)
 }
 

@@ -2,14 +2,16 @@
 
 use super::{CHANGES_PENDING, DONE, ERROR, TRY_LATER, failed, local, quiet_configuration, silent_configuration};
 use jiff::Timestamp;
+use ops_controller::clients::check::Check;
 use ops_controller::clients::{Readers, Seam};
-use ops_controller::config::{Config, Origin};
+use ops_controller::config::{Config, Origin, is_runner_alone};
 use ops_controller::controller::observe::Memory;
 use ops_controller::controller::why::why as explain;
 use ops_controller::controller::{doctor as checks, propose};
 use ops_controller::plan::Plan;
 use ops_controller::plan::condition::{Condition, Status, settle};
 use ops_controller::plan::mode::Shown as Mode;
+use ops_controller::runner::check as runner_checks;
 use ops_controller::telemetry::redact_text;
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -154,8 +156,11 @@ pub async fn why() -> u8 {
         Ok(config) => config,
         Err(code) => return code,
     };
+    let mut troubles = Vec::new();
     let (conditions, held) = match local::get(&config, "/status").await.and_then(|b| serde_json::from_slice(&b).ok()) {
-        Some(Shown { conditions, held, mode, mode_reason }) => {
+        Some(Shown { conditions, held, mode, mode_reason, runner_troubles }) => {
+            runner_troubles.iter().for_each(|trouble| println!("{}", redact_text(trouble)));
+            troubles = runner_troubles;
             if let Some(reason) = mode_reason {
                 println!("{mode}: {reason}");
             }
@@ -171,7 +176,8 @@ pub async fn why() -> u8 {
         },
     };
     print!("{}", redact_text(&explain(&conditions, &held)));
-    if ops_controller::plan::condition::healthy(&conditions) { DONE } else { ERROR }
+    let is_well = troubles.is_empty() && ops_controller::plan::condition::healthy(&conditions);
+    if is_well { DONE } else { ERROR }
 }
 
 /// The part of a status that `why` needs.
@@ -181,9 +187,21 @@ struct Shown {
     mode_reason: Option<String>,
     conditions: Vec<Condition>,
     held: Vec<ops_controller::plan::action::Held>,
+    #[serde(default)]
+    runner_troubles: Vec<String>,
 }
 
 pub async fn doctor() -> u8 {
+    if is_runner_alone() {
+        return match super::ops::configuration() {
+            Ok(config) => {
+                let mut found: Vec<_> = config.warnings.iter().map(|warning| Check::warning(warning)).collect();
+                found.extend(runner_checks::run(&config).await);
+                reported(&found)
+            }
+            Err(code) => code,
+        };
+    }
     // Warnings are lines of the report.
     let config = match silent_configuration() {
         Ok(config) => config,
@@ -197,8 +215,18 @@ pub async fn doctor() -> u8 {
         Ok((state, _)) => state,
         Err(error) => return failed(&error as &(dyn std::error::Error + 'static)),
     };
-    let checks = checks::run(&config, &readers, &state).await;
-    for check in &checks {
+    let mut found = checks::run(&config, &readers, &state).await;
+    if let Some(ops) = config.ops().filter(|ops| ops.runner.concurrency > 0) {
+        // What is said of a name already is not said twice.
+        let of_runner = runner_checks::run(&ops).await;
+        let new: Vec<_> = of_runner.into_iter().filter(|c| !found.iter().any(|said| said.what == c.what)).collect();
+        found.extend(new);
+    }
+    reported(&found)
+}
+
+fn reported(checks: &[Check]) -> u8 {
+    for check in checks {
         let mark = if check.ok { "ok " } else { "BAD" };
         println!("{mark} {}: {}", check.what, redact_text(&check.detail));
     }

@@ -33,7 +33,7 @@ pub fn address_of(config: &OpsConfig) -> Result<Address, u8> {
 
 /// Connects within seconds, or says why not.
 pub async fn connect() -> Result<PgConnection, u8> {
-    address()?.connect().await.map_err(|error| failed(&error.into()))
+    address()?.connect().await.map_err(|error| failed(&error))
 }
 
 /// Prints an error without secrets.

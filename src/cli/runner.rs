@@ -6,11 +6,13 @@ use ops_controller::config::OpsConfig;
 use ops_controller::http::ops::{Executed, NotExecuted, RunOne};
 use ops_controller::http::{self, Access, OpsRoutes, Writes};
 use ops_controller::plan::secret::Secret;
-use ops_controller::runner::kinds::{self, Settings};
+use ops_controller::runner::kinds::{self, Settings, needs, watch};
+use ops_controller::runner::offer::Offer;
 use ops_controller::runner::once::OnceError;
 use ops_controller::runner::store::Store;
 use ops_controller::runner::{Kinds, Options, Runner, report};
 use ops_controller::runs::schema::Address;
+use ops_controller::runs::troubles::Troubles;
 use ops_controller::telemetry::{self, metrics};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,23 +41,29 @@ pub struct Work {
 impl Work {
     /// Starts the runner, unless RUNNER_CONCURRENCY is 0. `Err`: a setting that only shows here to be wrong.
     pub fn start(config: &OpsConfig, stop: CancellationToken) -> Result<Work, String> {
-        if let Some(unknown) = config.runner.kinds.iter().find(|kind| !kinds::NAMES.contains(&kind.as_str())) {
-            // A runner that waits for a kind that nobody executes looks like one that has nothing to do.
-            return Err(format!("RUNNER_KINDS names {unknown}; there are {}", kinds::NAMES.join(", ")));
-        }
+        let offer = Arc::new(needs::offer(&config.runner)?);
         report::describe();
+        for warning in needs::warnings(&config.runner) {
+            tracing::warn!("{warning}");
+        }
         let address = Address::from_url(config.ops_database_url.expose(), "ops-controller runner");
         let address = address.map_err(|e| e.to_string())?;
         let settings = Settings::new(config, &Seam::default()).map_err(|e| e.to_string())?;
+        let settings = Arc::new(settings);
+        let mut kinds = kinds::all(&settings);
+        kinds.retain(|kind, _| offer.left_out(kind).is_none());
+        let troubles = Troubles::default();
         let store = settings.store();
-        let kinds = kinds::all(&Arc::new(settings));
-        let options = options(config);
+        let is_tried = watch::watch_store(settings, &kinds, offer.clone(), troubles.clone(), stop.clone());
+        let place = Place { address, options: options(config), kinds, store, offer, troubles };
         let executions = TaskTracker::new();
-        let mut routes = OpsRoutes::new(&address, kinds.keys().cloned());
-        if kinds.contains_key(BUILD) {
-            routes = routes.with_execution(run_one(&address, &options, &kinds, executions.clone(), stop.clone()));
-        }
-        let runner = (options.concurrency > 0).then(|| tokio::spawn(work(address, options, kinds, store, stop)));
+        let known = kinds::NAMES.map(str::to_owned);
+        let mut routes = OpsRoutes::new(&place.address, known).with_troubles(place.troubles.clone());
+        routes = match place.offer.left_out(BUILD) {
+            None => routes.with_execution(run_one(&place, executions.clone(), stop.clone())),
+            Some(why) => routes.without_execution(why),
+        };
+        let runner = (place.options.concurrency > 0).then(|| tokio::spawn(work(place, is_tried, stop)));
         Ok(Work { routes, runner, executions })
     }
 
@@ -65,6 +73,9 @@ impl Work {
             let _ = runner.await;
         }
         self.executions.close();
+        if !self.executions.is_empty() {
+            tracing::info!("waiting for {} runs that requests have begun", self.executions.len());
+        }
         self.executions.wait().await;
     }
 }
@@ -82,22 +93,38 @@ fn options(config: &OpsConfig) -> Options {
     }
 }
 
+/// What every runner of this process is made of.
+#[derive(Clone)]
+struct Place {
+    address: Address,
+    options: Options,
+    kinds: Kinds,
+    store: Arc<Store>,
+    offer: Arc<Offer>,
+    troubles: Troubles,
+}
+
+impl Place {
+    fn runner(&self) -> Runner {
+        Runner::new(self.address.clone(), self.options.clone(), self.kinds.clone())
+            .offering(self.offer.clone())
+            .telling(self.troubles.clone())
+    }
+}
+
 /// What `POST /functions/v1/ops-runner` does: one build, with a name of its own.
-fn run_one(
-    address: &Address,
-    options: &Options,
-    kinds: &Kinds,
-    executions: TaskTracker,
-    stop: CancellationToken,
-) -> RunOne {
-    let builds: Kinds = kinds.iter().filter(|(name, _)| *name == BUILD).map(|(n, k)| (n.clone(), k.clone())).collect();
-    let (address, options) = (address.clone(), Options { concurrency: 1, ..options.clone() });
+fn run_one(place: &Place, executions: TaskTracker, stop: CancellationToken) -> RunOne {
+    let mut place = place.clone();
+    place.kinds.retain(|name, _| name == BUILD);
+    place.options.concurrency = 1;
     Arc::new(move || {
-        let runner = Runner::new(address.clone(), options.clone(), builds.clone());
         // Of its own: it goes on when nobody waits for it, and is waited for at the end.
-        let execution = executions.spawn(runner.once(stop.clone()));
+        let execution = match place.offer.missing(BUILD) {
+            None => Ok(executions.spawn(place.runner().once(stop.clone()))),
+            Some(why) => Err(NotExecuted::NotClaimed(why)),
+        };
         Box::pin(async move {
-            let Ok(executed) = execution.await else {
+            let Ok(executed) = execution?.await else {
                 return Err(NotExecuted::Lost("its execution failed, see the log".to_owned()));
             };
             match executed {
@@ -113,22 +140,25 @@ fn run_one(
 }
 
 /// Waits for the database, makes the tables, and works.
-async fn work(address: Address, options: Options, kinds: Kinds, store: Arc<Store>, stop: CancellationToken) {
+async fn work(place: Place, mut is_tried: tokio::sync::watch::Receiver<bool>, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => return,
+        // So that what is said of the kinds at the start is so.
+        _ = is_tried.wait_for(|tried| *tried) => {}
+    }
     let mut pause = SHORTEST_PAUSE;
     while !stop.is_cancelled() {
         let migrated = tokio::select! {
             // A server that never answers keeps nobody.
             () = stop.cancelled() => return,
-            migrated = address.migrate() => migrated,
+            migrated = place.address.migrate() => migrated,
         };
         let began = match migrated {
-            Ok(_) => {
-                let runner = Runner::new(address.clone(), options.clone(), kinds.clone());
-                runner.pruning(store.clone()).run(stop.clone()).await
-            }
+            Ok(_) => place.runner().pruning(place.store.clone()).run(stop.clone()).await,
             Err(error) => Err(error),
         };
         let Err(error) = began else { return };
+        report::database_is_away(&place.troubles, &error);
         tracing::warn!(%error, "no runs are executed for now: {error}");
         tokio::select! {
             () = stop.cancelled() => {}
@@ -148,9 +178,12 @@ pub async fn run() -> u8 {
         tracing::error!("RUNNER_CONCURRENCY is 0: this runner would never do anything");
         return CONFIGURATION;
     }
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     // Before anything that takes time: a stop is heard from the beginning.
     let stop = CancellationToken::new();
-    tokio::spawn(signals(stop.clone()));
+    tokio::spawn(signals(stop.clone(), config.clone()));
     let listener = match TcpListener::bind(config.listen_addr).await {
         Ok(listener) => listener,
         Err(error) => {
@@ -191,7 +224,7 @@ pub fn writes(address: SocketAddr, token: Option<&Secret>) -> Writes {
 }
 
 /// Heard from the call on, not from the first poll.
-fn signals(stop: CancellationToken) -> impl Future<Output = ()> {
+fn signals(stop: CancellationToken, config: OpsConfig) -> impl Future<Output = ()> {
     let streams = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
     async move {
         let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = streams else {
@@ -202,9 +235,19 @@ fn signals(stop: CancellationToken) -> impl Future<Output = ()> {
             tokio::select! {
                 _ = terminate.recv() => { tracing::info!("SIGTERM: no more runs are claimed"); break }
                 _ = interrupt.recv() => { tracing::info!("interrupted: no more runs are claimed"); break }
-                _ = hangup.recv() => tracing::warn!("SIGHUP: a runner reads its settings at the start only"),
+                _ = hangup.recv() => tracing::warn!("SIGHUP: {}", of_hangup(&config)),
             }
         }
         stop.cancel();
+    }
+}
+
+/// What a SIGHUP is answered with: a runner is never changed while it works.
+fn of_hangup(config: &OpsConfig) -> String {
+    const NEVER: &str = "a runner reads its settings at the start only";
+    match OpsConfig::from_env().map(|anew| anew.changed(config)) {
+        Ok(changed) if changed.is_empty() => format!("{NEVER}, and they have not changed"),
+        Ok(changed) => format!("{NEVER}: restart it, because of {}", changed.join(", ")),
+        Err(error) => format!("{NEVER}, and at the next start they would be refused: {}", error.0.join("; ")),
     }
 }

@@ -106,6 +106,14 @@ impl Reader {
         self.http.budget().show()
     }
 
+    /// Whether the token is taken at all. A server that limits nobody's rate knows no such page.
+    pub async fn accepts_token(&self) -> Result<(), ClientError> {
+        match self.get::<Value>("read rate limit", "the rate limit", "rate_limit", &[]).await {
+            Ok(_) | Err(ClientError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Which run a dispatch made, if it made one. To be asked before dispatching again.
     pub async fn find(&self, workflow: &Workflow, dispatch: &Dispatch<'_>) -> Result<Found, ClientError> {
         let since = format!(">={:.0}", dispatch.sent_at - CLOCKS_APART);

@@ -4,6 +4,7 @@
 //! Nothing here decides; nothing here retries a call that may have created something.
 
 pub mod budget;
+pub mod check;
 pub mod digitalocean;
 pub mod error;
 pub mod fence;

@@ -179,6 +179,12 @@ fn github(error: &ClientError) -> (&'static str, String) {
     }
 }
 
+/// The same without a controller's configuration.
+pub fn of_github(error: &ClientError) -> Explained {
+    let (what, text) = github(error);
+    Explained { what: what.to_owned(), text }
+}
+
 /// The scopes that a call needs, by its name; DigitalOcean does not say which one it missed.
 fn scopes(call: &str) -> &'static str {
     match call {

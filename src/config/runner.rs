@@ -2,6 +2,7 @@
 
 use super::parse::Parser;
 use super::source::{Raw, Source};
+use super::strangers::{Stranger, strangers};
 use super::{ConfigError, Effective, LogFormat};
 use crate::plan::secret::Secret;
 use std::collections::BTreeMap;
@@ -54,7 +55,7 @@ impl Default for Retention {
 }
 
 /// How a store that speaks S3 is reached.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct S3 {
     pub access_key_id: Option<Secret>,
     pub secret_access_key: Option<Secret>,
@@ -97,6 +98,49 @@ impl RunnerConfig {
         }
     }
 
+    /// The variables whose values differ from another's.
+    fn changed(&self, other: &RunnerConfig) -> Vec<&'static str> {
+        // Taken apart: a variable that is forgotten here would change without a word.
+        let RunnerConfig {
+            worker_id,
+            concurrency,
+            kinds,
+            lease,
+            poll,
+            grace,
+            retention,
+            commands,
+            artifact_store,
+            s3,
+            github_token,
+            github_api_url,
+            target_database_url,
+        } = self;
+        let S3 { access_key_id, secret_access_key, region, endpoint } = s3;
+        let Retention { event_days, run_days, audit_days } = retention;
+        let all = [
+            ("WORKER_ID", *worker_id != other.worker_id),
+            ("RUNNER_CONCURRENCY", *concurrency != other.concurrency),
+            ("RUNNER_KINDS", *kinds != other.kinds),
+            ("RUNNER_LEASE", *lease != other.lease),
+            ("RUNNER_POLL_INTERVAL", *poll != other.poll),
+            ("RUNNER_GRACE", *grace != other.grace),
+            ("EVENT_RETENTION_DAYS", *event_days != other.retention.event_days),
+            ("RUN_RETENTION_DAYS", *run_days != other.retention.run_days),
+            ("AUDIT_RETENTION_DAYS", *audit_days != other.retention.audit_days),
+            ("RUNNER_COMMANDS", *commands != other.commands),
+            ("ARTIFACT_STORE", *artifact_store != other.artifact_store),
+            ("AWS_ACCESS_KEY_ID", *access_key_id != other.s3.access_key_id),
+            ("AWS_SECRET_ACCESS_KEY", *secret_access_key != other.s3.secret_access_key),
+            ("AWS_REGION", *region != other.s3.region),
+            ("AWS_ENDPOINT_URL", *endpoint != other.s3.endpoint),
+            ("GITHUB_TOKEN", *github_token != other.github_token),
+            ("GITHUB_API_URL", *github_api_url != other.github_api_url),
+            ("TARGET_DATABASE_URL", *target_database_url != other.target_database_url),
+        ];
+        all.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
+
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
         let all = [&self.github_token, &self.target_database_url, &self.s3.access_key_id, &self.s3.secret_access_key];
         all.into_iter().flatten()
@@ -104,6 +148,24 @@ impl RunnerConfig {
 }
 
 impl super::Config {
+    /// The variables whose values differ from another's and take effect at the next start only.
+    pub fn needs_restart(&self, other: &super::Config) -> Vec<&'static str> {
+        let own = [
+            ("LISTEN_ADDR", self.listen_addr != other.listen_addr),
+            ("STATE_FILE", self.state_file != other.state_file),
+        ];
+        own.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
+
+    /// The same of those that durable runs were started with; the controller follows some of them at once.
+    pub fn runs_need_restart(&self, other: &super::Config) -> Vec<&'static str> {
+        match (self.ops(), other.ops()) {
+            (Some(ours), Some(theirs)) => ours.changed(&theirs),
+            (None, None) => Vec::new(),
+            _ => vec!["OPS_DATABASE_URL"],
+        }
+    }
+
     /// The part that has to do with runs; `None` without a database for them.
     pub fn ops(&self) -> Option<OpsConfig> {
         Some(OpsConfig {
@@ -118,6 +180,7 @@ impl super::Config {
             log_level: self.log_level.clone(),
             effective: self.effective.clone(),
             secrets: self.secrets(),
+            warnings: self.warnings.clone(),
         })
     }
 }
@@ -138,6 +201,8 @@ pub struct OpsConfig {
     /// Those of the controller, too: they may stand in the same environment, where a program that a phase
     /// starts can find them.
     secrets: Vec<Secret>,
+    /// What is set and probably a mistake; each begins with the name that it is about.
+    pub warnings: Vec<String>,
 }
 
 impl OpsConfig {
@@ -153,6 +218,7 @@ impl OpsConfig {
         let mut errors = Vec::new();
         source.read_env_file(&mut errors);
         source.read_secret_files(&mut errors);
+        let strangers = strangers(&source);
         let raw = source.raw().map_err(|e| ConfigError(vec![e]))?;
         let mut p = Parser::new(errors);
         let url = p.database_url("OPS_DATABASE_URL", &raw.ops_database_url);
@@ -168,15 +234,41 @@ impl OpsConfig {
             log_level: p.log_level("LOG_LEVEL", &raw.log_level),
             effective: source.effective(),
             secrets: source.secrets(),
+            warnings: strangers.iter().map(Stranger::warning).collect(),
         };
         match p.errors {
             errors if errors.is_empty() => Ok(config),
-            errors => Err(ConfigError(errors)),
+            errors => Err(ConfigError(super::with_strangers(errors, &strangers))),
         }
+    }
+
+    /// The variables whose values differ from another's.
+    pub fn changed(&self, other: &OpsConfig) -> Vec<&'static str> {
+        let mut all = self.runner.changed(&other.runner);
+        let own = [
+            ("OPS_DATABASE_URL", self.ops_database_url != other.ops_database_url),
+            ("RAILWAY_API_TOKEN", self.railway_api_token != other.railway_api_token),
+            ("RAILWAY_TOKEN", self.railway_project_token != other.railway_project_token),
+            ("RAILWAY_API_URL", self.railway_api_url != other.railway_api_url),
+        ];
+        all.extend(own.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name));
+        all
     }
 
     /// Every secret value that this configuration holds, for the redacting log writer.
     pub fn secrets(&self) -> Vec<Secret> {
         super::with_passwords(self.secrets.clone())
     }
+}
+
+/// Whether the variables are those of a runner without a controller: the ops database is named, and
+/// nothing that only a controller needs.
+pub fn is_runner_alone() -> bool {
+    let mut source = Source::from_process();
+    source.read_env_file(&mut Vec::new());
+    source.read_secret_files(&mut Vec::new());
+    let Ok(raw) = source.raw() else { return false };
+    let controllers =
+        [&raw.digitalocean_token, &raw.railway_project_id, &raw.railway_environment_id, &raw.database_url];
+    raw.ops_database_url.is_some() && controllers.into_iter().all(Option::is_none)
 }

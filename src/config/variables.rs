@@ -70,7 +70,11 @@ pub const VARIABLES: &[Variable] = &[
     variable("DIGITALOCEAN_API_URL", Some("https://api.digitalocean.com"), "DigitalOcean's API; /v2 is appended"),
     variable("WORKER_ID", None, "what the runner is called; default: the machine's name"),
     variable("RUNNER_CONCURRENCY", Some("10"), "runs at once; 0: the daemon executes none"),
-    variable("RUNNER_KINDS", None, "only these kinds of runs, comma separated; default: all"),
+    variable(
+        "RUNNER_KINDS",
+        None,
+        "only these kinds of runs, comma separated; default: all that the other settings allow",
+    ),
     variable("RUNNER_LEASE", Some("60s"), "after this time without a word of its runner a run is rescued"),
     variable("RUNNER_POLL_INTERVAL", Some("1s"), "how often an idle runner looks by itself"),
     variable("RUNNER_GRACE", Some("25s"), "how long phases may go on after a SIGTERM"),
@@ -112,6 +116,7 @@ pub fn required(name: &str) -> String {
         "RAILWAY_PROJECT_ID" => ": copy it from the address of the project's page, railway.com/project/<id>",
         "RAILWAY_ENVIRONMENT_ID" => ": copy it from the address of the project's page, behind environmentId=",
         "DATABASE_URL" => ": take the value of DATABASE_PUBLIC_URL in Railway, under Postgres > Variables",
+        "OPS_DATABASE_URL" => ": a PostgreSQL database of your own, as postgresql://user:password@host:port/database",
         _ => "",
     };
     format!("is required{found}")

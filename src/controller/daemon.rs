@@ -144,7 +144,7 @@ impl Daemon {
             std::mem::replace(&mut candidate, next).release().await;
         }
         candidate.release().await;
-        tracing::info!("stopped");
+        tracing::info!("the controller has stopped");
         Ok(())
     }
 
@@ -221,8 +221,15 @@ impl Daemon {
         let refused = match (self.reload)() {
             Ok(config) => match self.try_out(&config, old) {
                 Ok(()) => {
-                    if config.listen_addr != old.listen_addr || config.state_file != old.state_file {
-                        tracing::warn!("LISTEN_ADDR and STATE_FILE take effect at the next start only");
+                    for (names, what) in
+                        [(config.needs_restart(old), ""), (config.runs_need_restart(old), "for durable runs ")]
+                    {
+                        if !names.is_empty() {
+                            tracing::warn!(
+                                "changed, and {what}in force from the next start only: {}",
+                                names.join(", ")
+                            );
+                        }
                     }
                     return Some(config);
                 }

@@ -14,23 +14,9 @@ use crate::config::Config;
 use crate::controller::lease;
 use crate::plan::state::State;
 
-/// One line of the report.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Check {
-    pub ok: bool,
-    pub what: String,
-    pub detail: String,
-}
+pub use crate::clients::check::Check;
 
 impl Check {
-    fn ok(what: &str, detail: impl Into<String>) -> Check {
-        Check { ok: true, what: what.into(), detail: detail.into() }
-    }
-
-    fn bad(what: &str, detail: impl Into<String>) -> Check {
-        Check { ok: false, what: what.into(), detail: detail.into() }
-    }
-
     fn refused(readers: &Readers, error: &ClientError) -> Check {
         let Explained { what, text } = readers.remedies.explain(error);
         Check { ok: false, what, detail: text }
@@ -45,8 +31,7 @@ struct Report<T> {
 
 /// Everything, in the order in which one thing needs the other. `state` is what a daemon left.
 pub async fn run(config: &Config, readers: &Readers, state: &State) -> Vec<Check> {
-    // A warning begins with the name that it is about.
-    let warned = config.warnings.iter().filter_map(|w| w.split_once(' ')).map(|(name, text)| Check::bad(name, text));
+    let warned = config.warnings.iter().map(|warning| Check::warning(warning));
     let (railway, database, digitalocean) = tokio::join!(
         railway::check(config, readers),
         database::check(readers),
@@ -69,9 +54,6 @@ async fn ops_database(config: &Config) -> Option<Check> {
     Some(match lease::check_database(config).await? {
         Ok(None) => Check::ok(WHAT, "can be used for the lease and the schema ops"),
         Ok(Some(why)) => Check::bad(WHAT, why),
-        Err(error) => {
-            let fix = "check host, port, user and password, and that it accepts connections from here";
-            Check::bad(WHAT, format!("{error}; {fix}"))
-        }
+        Err(error) => Check::bad(WHAT, error.to_string()),
     })
 }

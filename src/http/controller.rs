@@ -5,6 +5,7 @@ use super::probes;
 use super::problem::Problem;
 use crate::controller::daemon::{Controls, Request};
 use crate::controller::status::Status;
+use crate::runs::troubles::Troubles;
 use axum::extract::{Request as HttpRequest, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
@@ -20,10 +21,12 @@ use utoipa_axum::routes;
 struct Shared {
     controls: Controls,
     access: Access,
+    /// Of the runner beside the controller.
+    troubles: Troubles,
 }
 
-pub fn api(controls: Controls, metrics: Option<PrometheusHandle>, access: Access) -> OpenApiRouter {
-    let shared = Shared { controls, access };
+pub fn api(controls: Controls, metrics: Option<PrometheusHandle>, access: Access, troubles: Troubles) -> OpenApiRouter {
+    let shared = Shared { controls, access, troubles };
     let writing = OpenApiRouter::new()
         .routes(routes!(cycles))
         .routes(routes!(pause))
@@ -37,11 +40,24 @@ pub fn api(controls: Controls, metrics: Option<PrometheusHandle>, access: Access
         .merge(probes::api(metrics))
 }
 
+/// A status, and what keeps the runner inside from its work.
+#[derive(Serialize)]
+struct WithRunner<'a> {
+    #[serde(flatten)]
+    status: &'a Status,
+    runner_troubles: Vec<String>,
+}
+
 /// How everything stands.
 #[utoipa::path(get, path = "/status", tag = "controller", responses((status = 200, body = Object)))]
 async fn status(State(shared): State<Shared>) -> Response {
     let status: Arc<Status> = shared.controls.status.borrow().clone();
-    match serde_json::to_vec(&*status) {
+    let runner_troubles = shared.troubles.list();
+    let written = match runner_troubles.is_empty() {
+        true => serde_json::to_vec(&*status),
+        false => serde_json::to_vec(&WithRunner { status: &status, runner_troubles }),
+    };
+    match written {
         Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
         Err(_) => Problem::internal("the status cannot be shown").into_response(),
     }

@@ -52,8 +52,9 @@ pub fn router(
 ) -> axum::Router {
     let access = access.into();
     let stop = controls.stop.clone();
+    let troubles = ops.as_ref().map(OpsRoutes::troubles).unwrap_or_default();
     let ops = ops.map(|routes| ops::Ops::new(routes, access.clone(), stop));
-    assembled(controller::api(controls, metrics, access), ops)
+    assembled(controller::api(controls, metrics, access, troubles), ops)
 }
 
 /// The routes of a process without a controller.

@@ -1,6 +1,7 @@
 //! What every process of ours answers: that it lives, and its metrics.
 
 use super::problem::Problem;
+use crate::telemetry::metrics;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -22,12 +23,11 @@ async fn healthz() -> &'static str {
 /// Metrics for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "controller",
     responses((status = 200, body = String, content_type = "text/plain")))]
-async fn metrics_text(State(metrics): State<Option<PrometheusHandle>>) -> Response {
-    match metrics {
+async fn metrics_text(State(handle): State<Option<PrometheusHandle>>) -> Response {
+    match handle {
         Some(handle) => {
-            handle.run_upkeep();
             let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-            (kind, handle.render()).into_response()
+            (kind, metrics::render(&handle)).into_response()
         }
         None => Problem::new(StatusCode::NOT_FOUND, "no-metrics", "metrics are not collected here").into_response(),
     }

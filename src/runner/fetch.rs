@@ -150,6 +150,7 @@ impl Fetcher {
             true => self.find_lost().await,
             false => self.claim(free).await,
         };
+        self.shared.database_answered(&done);
         match done {
             Ok(()) => self.pause = SHORTEST_PAUSE,
             Err(error) => {
@@ -186,7 +187,7 @@ impl Fetcher {
         if !self.kinds.is_empty() {
             self.kinds.rotate_left(1);
         }
-        let (shared, kinds) = (self.shared.clone(), self.kinds.clone());
+        let (shared, kinds) = (self.shared.clone(), self.shared.offer.claimed(self.kinds.iter()));
         let claim = self.line.with(move |c| {
             Box::pin(async move { queue::claim(c, &shared.id, &kinds, asked, shared.options.lease).await })
         });

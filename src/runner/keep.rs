@@ -33,6 +33,8 @@ pub async fn keep(shared: Arc<Shared>, ended: CancellationToken) {
     let mut pruning: Option<AbortOnDropHandle<()>> = None;
     let mut measures = Instant::now();
     let mut says = Instant::now() + control::SAYS_EVERY;
+    // What the database knows of that; at first it may be what was claimed a moment before.
+    let mut works_on: Option<Vec<String>> = None;
     loop {
         tokio::select! {
             () = ended.cancelled() => return,
@@ -43,6 +45,14 @@ pub async fn keep(shared: Arc<Shared>, ended: CancellationToken) {
             // What fails is due again at the next tick.
             if renew(&shared, &mut line).await && rescue(&mut line).await {
                 due = Instant::now() + lease / 3;
+            }
+        }
+        let claimed = shared.claimed_kinds();
+        if works_on.as_ref() != Some(&claimed) {
+            let (id, kinds) = (shared.id.0.clone(), claimed.clone());
+            let said = line.with(|c| Box::pin(async move { control::works_on(c, &id, &kinds).await })).await;
+            if said.is_ok() && works_on.replace(claimed).is_some() {
+                tracing::info!("runner {} {}", shared.id.0, shared.offer.told(shared.kinds.keys()));
             }
         }
         if Instant::now() >= says {
@@ -99,11 +109,13 @@ async fn renew(shared: &Shared, line: &mut Line) -> bool {
     let count = held.len();
     match line.with(|c| Box::pin(async move { queue::renew(c, &held, lease).await })).await {
         Ok(kept) => {
+            report::database_is_there(&shared.troubles);
             let kept: HashMap<String, bool> = kept.into_iter().collect();
             running.iter().for_each(|holding| judge(shared, holding, kept.get(&holding.hold.run_id), until));
             true
         }
         Err(error) => {
+            report::database_is_away(&shared.troubles, &error);
             tracing::warn!(%error, runs = count, "the leases of {count} runs could not be renewed: {error}");
             false
         }

@@ -4,6 +4,7 @@
 //! work on a run whose lease it may have lost, to claim while it is stopping, and to call a run ended
 //! before the database has said so.
 
+pub mod check;
 mod execute;
 mod fetch;
 mod finish;
@@ -13,6 +14,7 @@ mod kept;
 pub mod kind;
 pub mod kinds;
 mod listen;
+pub mod offer;
 pub mod once;
 mod pace;
 pub mod prune;
@@ -26,10 +28,12 @@ use crate::runs::control::{self, Presence};
 use crate::runs::line::Line;
 use crate::runs::queue::RunnerId;
 use crate::runs::schema::Address;
+use crate::runs::troubles::Troubles;
 use finish::Word;
 use held::Held;
 use kind::Kind;
 use listen::Wake;
+use offer::Offer;
 use sqlx::postgres::PgPool;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -87,6 +91,8 @@ pub struct Runner {
     address: Address,
     options: Options,
     kinds: Kinds,
+    offer: Arc<Offer>,
+    troubles: Troubles,
     id: RunnerId,
     store: Option<Arc<Store>>,
 }
@@ -96,6 +102,8 @@ struct Shared {
     id: RunnerId,
     options: Options,
     kinds: Kinds,
+    offer: Arc<Offer>,
+    troubles: Troubles,
     address: Address,
     /// From which artifacts and dumps are removed that have expired.
     store: Option<Arc<Store>>,
@@ -114,17 +122,40 @@ impl Shared {
     fn line(&self) -> Line {
         Line::new(self.address.clone(), LINE_LIMIT)
     }
+
+    /// Those of its kinds that are claimed now.
+    fn claimed_kinds(&self) -> Vec<String> {
+        self.offer.claimed(self.kinds.keys())
+    }
+
+    /// Whoever has asked the database says here whether it answered.
+    fn database_answered<T>(&self, answer: &Result<T, RunsError>) {
+        match answer {
+            Err(error) if error.is_transient() => report::database_is_away(&self.troubles, error),
+            _ => report::database_is_there(&self.troubles),
+        }
+    }
 }
 
 impl Runner {
     pub fn new(address: Address, options: Options, kinds: Kinds) -> Runner {
         let id = RunnerId(format!("{}-{}", options.worker_id, machine::word()));
-        Runner { address, options, kinds, id, store: None }
+        Runner { address, options, kinds, offer: Arc::default(), troubles: Troubles::default(), id, store: None }
     }
 
     /// It also removes what has expired from this store.
     pub fn pruning(self, store: Arc<Store>) -> Runner {
         Runner { store: Some(store), ..self }
+    }
+
+    /// What is left out of its kinds, and what is held back for now.
+    pub fn offering(self, offer: Arc<Offer>) -> Runner {
+        Runner { offer, ..self }
+    }
+
+    /// Where it says what keeps it from working.
+    pub fn telling(self, troubles: Troubles) -> Runner {
+        Runner { troubles, ..self }
     }
 
     pub fn id(&self) -> &str {
@@ -144,7 +175,7 @@ impl Runner {
         }
         tracing::info!(
             runner = %shared.id.0, concurrency = shared.options.concurrency,
-            "runner {} works on {}", shared.id.0, presence.kinds.join(", ")
+            "runner {} {}", shared.id.0, shared.offer.told(shared.kinds.keys())
         );
 
         let crew = Crew::of(&shared);
@@ -152,6 +183,10 @@ impl Runner {
         fetch::fetch(&shared, &tasks, &crew.words).await;
 
         tasks.close();
+        if !tasks.is_empty() {
+            let (most, count) = (shared.options.grace.as_secs_f64(), tasks.len());
+            tracing::info!(runs = count, "waiting up to {most} s for {count} run{}", if count == 1 { "" } else { "s" });
+        }
         if tokio::time::timeout(shared.options.grace, tasks.wait()).await.is_err() {
             shared.held.stop_all(held::Stop::Shutdown);
             // What does not hear that is not waited for; its lease runs out.
@@ -186,6 +221,8 @@ impl Runner {
             id: self.id,
             options: self.options,
             kinds: self.kinds,
+            offer: self.offer,
+            troubles: self.troubles,
             address: self.address,
             store: self.store,
         })
@@ -232,7 +269,7 @@ fn presence(shared: &Shared) -> Presence {
         worker_id: shared.options.worker_id.clone(),
         hostname: machine::hostname(),
         pid: i32::try_from(std::process::id()).unwrap_or_default(),
-        kinds: shared.kinds.keys().cloned().collect(),
+        kinds: shared.claimed_kinds(),
         concurrency: i32::try_from(shared.options.concurrency).unwrap_or(i32::MAX),
     }
 }

@@ -3,7 +3,8 @@
 use super::finish::Work;
 use super::prune::Report;
 use crate::runs::control::Depth;
-use crate::runs::{Claimed, Ended, Outcome};
+use crate::runs::troubles::Troubles;
+use crate::runs::{Claimed, Ended, Outcome, RunsError};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -22,6 +23,13 @@ const LATER: &str = "ops_controller_queue_later";
 const HELD: &str = "ops_controller_queue_held";
 const PRUNED: &str = "ops_controller_pruned_total";
 const OLDEST: &str = "ops_controller_queue_oldest_seconds";
+const DATABASE_UP: &str = "ops_controller_ops_database_up";
+const STORE_UP: &str = "ops_controller_artifact_store_up";
+
+/// Kinds whose depths are shown.
+static NAMED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+const DATABASE: &str = "OPS_DATABASE_URL";
+const STORE: &str = "ARTIFACT_STORE";
 
 /// Names and their meaning, for `/metrics`.
 pub fn describe() {
@@ -36,6 +44,11 @@ pub fn describe() {
     describe_gauge!(LATER, "runs queued for later, by kind");
     describe_gauge!(HELD, "runs claimed or running, by kind");
     describe_gauge!(OLDEST, Unit::Seconds, "since when the oldest run that is due waits, by kind");
+    describe_gauge!(
+        DATABASE_UP,
+        "1 when the ops database gave this process's runner its last answer, 0 when it did not"
+    );
+    describe_gauge!(STORE_UP, "1 when something could be written to the artifact store, read and deleted, else 0");
     // Counted from the start, so that the first one shows as an increase.
     counter!(LOST).increment(0);
 }
@@ -91,7 +104,6 @@ pub fn pruned(report: &Report) {
 
 /// Of the kinds that the database has named so far, also of those of which nothing is left.
 pub fn depths(depths: &[Depth]) {
-    static NAMED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
     let room = MOST_KINDS.saturating_sub(named.len());
     named.extend(depths.iter().map(|depth| depth.kind.clone()).take(room));
@@ -107,5 +119,41 @@ pub fn depths(depths: &[Depth]) {
         gauge!(LATER, "kind" => depth.kind.clone()).set(depth.later as f64);
         gauge!(HELD, "kind" => depth.kind.clone()).set(depth.held as f64);
         gauge!(OLDEST, "kind" => depth.kind.clone()).set(depth.oldest_seconds);
+    }
+}
+
+/// The queue's depths are not known any more: NaN, which is not shown.
+pub fn database_is_away(troubles: &Troubles, error: &RunsError) {
+    gauge!(DATABASE_UP).set(0.0);
+    troubles.found(DATABASE, format!("the runner inside cannot work: {error}"));
+    for kind in NAMED.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for name in [DUE, LATER, HELD, OLDEST] {
+            gauge!(name, "kind" => kind.clone()).set(f64::NAN);
+        }
+    }
+}
+
+pub fn database_is_there(troubles: &Troubles) {
+    gauge!(DATABASE_UP).set(1.0);
+    if troubles.passed(DATABASE) {
+        tracing::info!("the ops database answers again");
+    }
+}
+
+/// `why`: with the fix.
+pub fn store_is_away(troubles: &Troubles, why: &str, kinds: &[String]) {
+    gauge!(STORE_UP).set(0.0);
+    let what = format!("no runs of {} are claimed: {why}", kinds.join(", "));
+    if troubles.found(STORE, what.clone()) {
+        tracing::error!("{what}");
+    } else {
+        tracing::debug!("{what}");
+    }
+}
+
+pub fn store_is_there(troubles: &Troubles, kinds: &[String]) {
+    gauge!(STORE_UP).set(1.0);
+    if troubles.passed(STORE) {
+        tracing::info!("the artifact store works again: runs of {} are claimed", kinds.join(", "));
     }
 }

@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, WriteMultipart};
+use object_store::{ObjectStore, ObjectStoreExt, RetryConfig, WriteMultipart};
 use sha2::{Digest, Sha256};
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::{Arc, OnceLock};
@@ -33,6 +33,9 @@ const REFUSES_WITHIN: Duration = Duration::from_secs(2);
 /// In a store that is a folder. No project is called so: its name begins with a dot.
 const SCRATCH: &str = ".scratch";
 const PREFIX: &str = "ops-run-";
+/// The beginning of the name of what is written to see whether it can be; a dot, as above.
+const PROBE: &str = ".ops-probe-";
+const PROBES_FOR: Duration = Duration::from_secs(10);
 /// In a store that is a folder: what that folder is called in the books. Another folder of the same name, on
 /// another machine or where a volume is not mounted, has another one, or none.
 const MARK: &str = ".store";
@@ -67,11 +70,11 @@ impl Store {
         if let Some(opened) = self.opened.get() {
             return Ok(opened);
         }
-        let opened = self.open()?;
+        let opened = self.open(RetryConfig::default())?;
         Ok(self.opened.get_or_init(|| opened))
     }
 
-    fn open(&self) -> Result<(Arc<dyn ObjectStore>, Path), PhaseError> {
+    fn open(&self, retry: RetryConfig) -> Result<(Arc<dyn ObjectStore>, Path), PhaseError> {
         let unusable =
             |why: String| PhaseError::failed(format!("ARTIFACT_STORE cannot be used: {}", redact_text(&why)));
         let Some(rest) = self.name.strip_prefix("s3://") else {
@@ -81,7 +84,7 @@ impl Store {
             return Ok((Arc::new(folder.with_fsync(true).with_automatic_cleanup(true)), Path::default()));
         };
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let mut builder = AmazonS3Builder::new().with_bucket_name(bucket);
+        let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_retry(retry);
         if let (Some(id), Some(key)) = (&self.s3.access_key_id, &self.s3.secret_access_key) {
             builder = builder.with_access_key_id(id.expose()).with_secret_access_key(key.expose());
         }
@@ -96,6 +99,44 @@ impl Store {
         builder = builder.with_disable_bulk_delete(true);
         let bucket = builder.build().map_err(|e| unusable(e.to_string()))?;
         Ok((Arc::new(bucket), Path::from(prefix)))
+    }
+
+    /// Writes a small object, reads it and deletes it; says why that cannot be done, and what to do.
+    pub async fn probe(&self) -> Result<(), String> {
+        let done = match tokio::time::timeout(PROBES_FOR, self.write_read_delete()).await {
+            Ok(done) => done,
+            Err(_) => Err(format!("no answer within {} s", PROBES_FOR.as_secs())),
+        };
+        done.map_err(|why| {
+            let fix = match self.is_bucket() {
+                true => {
+                    "check the bucket, AWS_ENDPOINT_URL and AWS_REGION, and that the key may write, read and delete"
+                }
+                false => "let it be a folder that this user may write to, with room in it",
+            };
+            // What it is about begins the sentence already.
+            let why = why.strip_prefix("ARTIFACT_STORE cannot be used: ").unwrap_or(&why);
+            format!("ARTIFACT_STORE {} cannot be used: {why}; {fix}", redact_text(&self.name))
+        })
+    }
+
+    async fn write_read_delete(&self) -> Result<(), String> {
+        // Ours alone: a wrong address is to be told in seconds, not after the retries of a long upload.
+        let once = RetryConfig { max_retries: 1, retry_timeout: PROBES_FOR / 2, ..RetryConfig::default() };
+        let (store, prefix) = self.open(once).map_err(|error| error.to_string())?;
+        let at = prefix.join(format!("{PROBE}{}", machine::word()));
+        let told = |step: &str, error: &object_store::Error| {
+            format!("{step}: {}", crate::clients::http::clip(&redact_text(&chain(error))))
+        };
+        store.put(&at, PROBE.into()).await.map_err(|e| told("writing", &e))?;
+        let read = async { store.get(&at).await?.bytes().await };
+        let read = read.await.map_err(|e| told("reading what was written", &e));
+        // Also when it could not be read: nothing is left behind.
+        let deleted = store.delete(&at).await.map_err(|e| told("deleting what was written", &e));
+        match read?.as_ref() == PROBE.as_bytes() {
+            true => deleted,
+            false => Err("what was read is not what was written".to_owned()),
+        }
     }
 
     /// A folder for a phase that is gone afterwards. A dump may be large and the machine's own folder for
@@ -287,10 +328,15 @@ fn digest(bytes: &[u8]) -> String {
     })
 }
 
-/// With all causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+/// With its causes: the store's errors wrap those that say what happened, and some repeat them.
+fn chain(error: &object_store::Error) -> String {
+    let first = std::error::Error::source(error);
+    std::iter::successors(first, |cause| cause.source()).map(ToString::to_string).fold(
+        error.to_string(),
+        |text, cause| {
+            if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+        },
+    )
 }
 
 fn told(error: &object_store::Error) -> String {

@@ -71,9 +71,19 @@ pub async fn hello(c: &mut PgConnection, who: &Presence) -> Result<(), sqlx::Err
     Ok(())
 }
 
+/// What it claims has changed.
+pub async fn works_on(c: &mut PgConnection, runner_id: &str, kinds: &[String]) -> Result<(), sqlx::Error> {
+    sqlx::query("update ops.runners set kinds = $2 where runner_id = $1")
+        .bind(runner_id)
+        .bind(kinds)
+        .execute(c)
+        .await?;
+    Ok(())
+}
+
 /// Who listens and was not heard of for that long is gone: to notify nobody costs every enqueue. Runners
 /// say that they are there every [`SAYS_EVERY`].
-const GONE_AFTER_SECONDS: f64 = 120.0;
+pub(super) const GONE_AFTER_SECONDS: f64 = 120.0;
 /// At least that often a runner says that it is there.
 pub const SAYS_EVERY: Duration = Duration::from_secs(30);
 
@@ -127,6 +137,8 @@ pub struct Depth {
     /// Of those that are due, since when the oldest is.
     pub oldest_seconds: f64,
     pub paused: bool,
+    /// Living runners that work on it.
+    pub runners: i64,
 }
 
 pub async fn depths(c: &mut PgConnection) -> Result<Vec<Depth>, sqlx::Error> {
@@ -147,10 +159,14 @@ pub async fn depths(c: &mut PgConnection) -> Result<Vec<Depth>, sqlx::Error> {
              group by r.kind
          )
          select coalesce(w.kind, p.kind), coalesce(w.due, 0), coalesce(w.later, 0), coalesce(w.held, 0),
-                coalesce(w.oldest, 0)::float8, p.kind is not null
+                coalesce(w.oldest, 0)::float8, p.kind is not null,
+                (select count(*) from ops.runners r
+                 where r.stopped_at is null and r.last_seen > now() - make_interval(secs => $1)
+                   and coalesce(w.kind, p.kind) = any (r.kinds))
          from waiting w full join ops.paused_kinds p on p.kind = w.kind
          order by 1",
     )
+    .bind(GONE_AFTER_SECONDS)
     .fetch_all(c)
     .await?;
     rows.iter()
@@ -162,6 +178,7 @@ pub async fn depths(c: &mut PgConnection) -> Result<Vec<Depth>, sqlx::Error> {
                 held: row.try_get(3)?,
                 oldest_seconds: row.try_get(4)?,
                 paused: row.try_get(5)?,
+                runners: row.try_get(6)?,
             })
         })
         .collect()

@@ -33,7 +33,7 @@ impl Line {
                 None => self.address.connect_for(self.limit).await?,
             };
             let result = ask(&mut connection).await;
-            Ok::<_, sqlx::Error>((connection, result))
+            Ok::<_, RunsError>((connection, result))
         })
         .await;
         match done {
@@ -41,14 +41,14 @@ impl Line {
                 if matches!(result, Ok(_) | Err(sqlx::Error::Database(_))) {
                     self.connection = Some(connection);
                 }
-                let result = result.map_err(RunsError::from);
+                let result = result.map_err(|error| self.address.failed(error));
                 if matches!(result, Err(RunsError::Unavailable(_))) {
                     self.connection = None;
                 }
                 result
             }
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(RunsError::Unavailable(format!("no answer within {:.1} s", self.limit.as_secs_f64()))),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(self.address.silent(self.limit)),
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod retention;
 pub mod runners;
 pub mod schema;
 pub mod tokens;
+pub mod troubles;
 pub mod work;
 
 use serde::Serialize;
@@ -201,7 +202,9 @@ pub fn told(error: &sqlx::Error) -> String {
         sqlx::Error::Database(e) => e.message().to_owned(),
         sqlx::Error::Io(e) => e.to_string(),
         sqlx::Error::Tls(_) => "TLS could not be agreed on (sslmode)".to_owned(),
-        sqlx::Error::PoolTimedOut => "all of its connections are busy".to_owned(),
+        sqlx::Error::PoolTimedOut => {
+            "no connection to it in time: it does not answer, or all of ours are busy".to_owned()
+        }
         // Shapes and protocol states; they hold no values of ours.
         other => {
             let mut text = other.to_string();

@@ -28,17 +28,71 @@ impl Address {
         &self.0
     }
 
-    pub async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+    /// Host and port, which may be shown; nothing else of it may.
+    pub fn place(&self) -> String {
+        match self.0.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => format!("{}:{}", self.0.get_host(), self.0.get_port()),
+        }
+    }
+
+    pub async fn connect(&self) -> Result<PgConnection, RunsError> {
         self.connect_for(STATEMENT_TIMEOUT).await
     }
 
     /// For questions that are given up after this time: the server gives them up then, too, so that
     /// nothing of them happens later.
-    pub async fn connect_for(&self, limit: Duration) -> Result<PgConnection, sqlx::Error> {
-        let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.0.connect()).await;
-        let mut connection = connected.map_err(|_| sqlx::Error::PoolTimedOut)??;
-        connection.execute(sqlx::AssertSqlSafe(session(limit))).await?;
-        Ok(connection)
+    pub async fn connect_for(&self, limit: Duration) -> Result<PgConnection, RunsError> {
+        let opened = tokio::time::timeout(CONNECT_TIMEOUT, async {
+            let mut connection = self.0.connect().await.map_err(|error| self.unreachable(&error))?;
+            let set = connection.execute(sqlx::AssertSqlSafe(session(limit))).await;
+            set.map(|_| connection).map_err(|error| self.failed(error))
+        });
+        opened.await.map_err(|_| self.silent(CONNECT_TIMEOUT))?
+    }
+
+    fn unreachable(&self, error: &sqlx::Error) -> RunsError {
+        RunsError::Unavailable(self.why_unreachable(error))
+    }
+
+    /// Why it cannot be connected to, and what to do.
+    pub fn why_unreachable(&self, error: &sqlx::Error) -> String {
+        let place = self.place();
+        let code = match error {
+            sqlx::Error::Database(error) => error.code().map(|code| code.into_owned()).unwrap_or_default(),
+            _ => String::new(),
+        };
+        let told = told(error);
+        match code.as_str() {
+            "" => format!(
+                "{told}; check host and port in OPS_DATABASE_URL ({place}), and that it accepts connections from here"
+            ),
+            "3D000" => format!("{told} at {place}: correct the name at the end of OPS_DATABASE_URL"),
+            code if code.starts_with("28") => format!(
+                "PostgreSQL at {place} refused the user or password: correct both in OPS_DATABASE_URL (percent-encode \
+                 special characters in the password)"
+            ),
+            _ => format!("PostgreSQL at {place} of OPS_DATABASE_URL: {told}"),
+        }
+    }
+
+    /// A question that failed; when it was not the question's fault, with the place.
+    pub(super) fn failed(&self, error: sqlx::Error) -> RunsError {
+        match RunsError::from(error) {
+            RunsError::Unavailable(why) => {
+                RunsError::Unavailable(format!("{why} ({} of OPS_DATABASE_URL)", self.place()))
+            }
+            refused => refused,
+        }
+    }
+
+    /// It takes connections, perhaps, and says nothing.
+    pub(super) fn silent(&self, limit: Duration) -> RunsError {
+        RunsError::Unavailable(self.why_silent(limit))
+    }
+
+    pub fn why_silent(&self, limit: Duration) -> String {
+        format!("no answer within {:.1} s from {} of OPS_DATABASE_URL", limit.as_secs_f64(), self.place())
     }
 
     /// Connects when it is first used. `largest`: connections at once.
@@ -69,8 +123,9 @@ impl Address {
     }
 
     async fn migrate_here(&self) -> Result<usize, RunsError> {
-        let connected = self.0.connect().await;
-        let mut c = connected.map_err(|e| RunsError::Unavailable(format!("it cannot be reached: {}", told(&e))))?;
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.0.connect()).await;
+        let connected = connected.map_err(|_| self.silent(CONNECT_TIMEOUT))?;
+        let mut c = connected.map_err(|error| self.unreachable(&error))?;
         migrate(&mut c).await.map_err(|e| RunsError::Unavailable(migration_told(&e)))
     }
 }
@@ -98,13 +153,55 @@ pub async fn migrate(c: &mut PgConnection) -> Result<usize, sqlx::migrate::Migra
         // Another program may make it at this moment.
         c.execute("create schema if not exists ops").await?;
     }
-    let mut migrator = sqlx::migrate!("./migrations");
+    let mut migrator = migrator();
     // An older program that is put back must not be locked out by what a newer one has added.
     migrator.set_ignore_missing(true);
     // Beside our tables: another program in the same database has a table of that name in `public`.
     migrator.dangerous_set_table_name("ops._sqlx_migrations");
     migrator.run(c).await?;
     Ok(migrator.iter().count())
+}
+
+fn migrator() -> sqlx::migrate::Migrator {
+    sqlx::migrate!("./migrations")
+}
+
+/// How far the schema has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// Migrations in force, and those that this program has.
+    pub applied: i64,
+    pub known: i64,
+    /// What must be done by hand before the rest can be applied.
+    pub hindrance: Option<String>,
+}
+
+pub async fn state(c: &mut PgConnection) -> Result<State, sqlx::Error> {
+    // Of the catalog: whoever may not use the schema may not ask for its tables by name.
+    let sql = "select exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+                              where n.nspname = 'ops' and c.relname = '_sqlx_migrations'), current_user::text, current_database()::text,
+                      pg_is_in_recovery(),
+                      case when to_regnamespace('ops') is null
+                           then has_database_privilege(current_database(), 'create')
+                           else has_schema_privilege('ops', 'create, usage') end";
+    let row = sqlx::query(sql).fetch_one(&mut *c).await?;
+    let (role, database): (String, String) = (row.try_get(1)?, row.try_get(2)?);
+    let (is_standby, may): (bool, bool) = (row.try_get(3)?, row.try_get(4)?);
+    let hindrance = match (is_standby, may) {
+        (true, _) => Some("this server is a standby: use the primary".to_owned()),
+        (_, false) => Some(format!(
+            "role {role} may not make the schema ops: `grant create on database \"{database}\" to \"{role}\"`"
+        )),
+        _ => None,
+    };
+    let applied = match row.try_get::<bool, _>(0)? && hindrance.is_none() {
+        true => {
+            sqlx::query("select count(*) from ops._sqlx_migrations where success").fetch_one(c).await?.try_get(0)?
+        }
+        false => 0,
+    };
+    let known = i64::try_from(migrator().iter().count()).unwrap_or(i64::MAX);
+    Ok(State { applied, known, hindrance })
 }
 
 /// Without address and password.

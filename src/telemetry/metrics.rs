@@ -30,6 +30,9 @@ const BUILD_INFO: &str = "ops_controller_build_info";
 /// bucket is past every deadline of a single call.
 const CYCLE_BUCKETS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
 
+/// The beginning of the names of what is known of the queue.
+const QUEUE: &str = "ops_controller_queue_";
+
 /// How long runs wait and take: from a trivial one that is picked up at once to a long build.
 const RUN_SECONDS: &str = "ops_controller_run_";
 const RUN_BUCKETS: [f64; 12] = [0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0];
@@ -52,6 +55,18 @@ pub fn install() -> PrometheusHandle {
             handle
         })
         .clone()
+}
+
+/// Everything as text. How deep a queue is that cannot be looked at is not shown: a sum over several
+/// runners is not spoilt by the one that lost its database.
+pub fn render(handle: &PrometheusHandle) -> String {
+    handle.run_upkeep();
+    let text = handle.render();
+    let is_unknown = |line: &&str| line.starts_with(QUEUE) && line.ends_with(" NaN");
+    if !text.lines().any(|line| is_unknown(&line)) {
+        return text;
+    }
+    text.lines().filter(|line| !is_unknown(line)).flat_map(|line| [line, "\n"]).collect()
 }
 
 fn recorder() -> PrometheusRecorder {
@@ -189,6 +204,23 @@ mod tests {
         has(&text, "ops_controller_condition{type=\"FirewallReady\",status=\"False\"} 1");
         has(&text, "ops_controller_condition{type=\"FirewallReady\",status=\"True\"} 0");
         has(&text, "ops_controller_condition{type=\"WorkerTokenReady\",status=\"Unknown\"} 0");
+    }
+
+    #[test]
+    fn a_queue_that_cannot_be_looked_at_is_not_shown_and_comes_back() {
+        let recorder = recorder();
+        let depth = |value: f64| {
+            metrics::with_local_recorder(&recorder, || {
+                gauge!("ops_controller_queue_due", "kind" => "build").set(value);
+                set_droplets(None);
+            });
+            render(&recorder.handle())
+        };
+        has(&depth(3.0), "ops_controller_queue_due{kind=\"build\"} 3");
+        let away = depth(f64::NAN);
+        assert!(!away.contains("ops_controller_queue_due{"), "{away}");
+        has(&away, "ops_controller_droplets NaN");
+        has(&depth(0.0), "ops_controller_queue_due{kind=\"build\"} 0");
     }
 
     #[test]

@@ -241,5 +241,8 @@ async fn runners_are_shown_and_their_kinds_are_known() {
         (&runners["runners"][0]["worker_id"], &runners["runners"][0]["kinds"]),
         (&json!("w1"), &json!(["report"]))
     );
+    assert_eq!(runners["runners"][0]["is_alive"], true);
+    world.db.execute("update ops.runners set last_seen = now() - interval '3 minutes'").await;
+    assert_eq!(world.get("/ops/runners").await.expect(200)["runners"][0]["is_alive"], false);
     world.post("/ops/runs", json!({"kind": "report"})).await.expect(201);
 }

@@ -4,6 +4,7 @@
 mod binary;
 mod ends;
 mod leases;
+mod offers;
 mod order;
 mod phases;
 #[path = "../support/postgres.rs"]

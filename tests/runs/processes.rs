@@ -25,7 +25,7 @@ fn phases(program: &str, arguments: &[&str]) -> NewRun {
     NewRun { metadata: json!({ "phases": [phase("one"), phase("two")] }), ..NewRun::of_kind("custom") }
 }
 
-async fn until_said(out: &Path, text: &str) -> String {
+pub async fn until_said(out: &Path, text: &str) -> String {
     let deadline = Instant::now() + DEADLINE * 2;
     loop {
         let said = std::fs::read_to_string(out).unwrap_or_default();
@@ -37,7 +37,7 @@ async fn until_said(out: &Path, text: &str) -> String {
     }
 }
 
-fn signal(runner: &Running, signal: i32) {
+pub fn signal(runner: &Running, signal: i32) {
     // SAFETY: a signal to a child of ours that has not been waited for.
     assert_eq!(unsafe { libc::kill(runner.pid(), signal) }, 0);
 }
@@ -99,6 +99,7 @@ async fn a_runner_that_is_asked_to_stop_hands_back_what_it_cannot_end_and_leaves
     store.until_status(&run, "running").await;
     store.until("it sleeps", &format!("select count(*) = 1 from ops.run_phases where run_id = '{run}'")).await;
     let ended = runner.end_with(libc::SIGTERM).await.expect_code(0);
+    assert!(ended.all().contains("waiting up to 0.3 s for 1 run"), "{}", ended.all());
     assert!(ended.all().contains("handed back 1 runs"), "{}", ended.all());
     let back = store.run(&run).await;
     assert_eq!((back.status.as_str(), back.attempt), ("queued", 0), "the attempt is not spent");

@@ -55,6 +55,29 @@ async fn commands_on_another_machine_refuse_while_a_daemon_acts_and_name_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn why_names_the_ops_database_that_the_runner_inside_cannot_reach() {
+    let mut pair = Pair::new(Home::Database).await;
+    let (acts, waits) = pair.settled().await;
+    let env = Environment::new(pair.world.pairs.clone());
+    let here = env.with("STATE_FILE", acts.state_file.display().to_string());
+    let before = here.run(&["why"]).await;
+    assert!(!before.all().contains("the runner inside"), "{}", before.all());
+    pair.ops.as_ref().expect("a database").stop().await.expect("stopped");
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let why = here.run(&["why"]).await;
+        if why.out.contains("the runner inside cannot work: the ops database: ") {
+            assert!(why.out.contains("OPS_DATABASE_URL") && why.code == Some(1), "{}", why.out);
+            break;
+        }
+        assert!(Instant::now() < deadline, "{}", why.all());
+    }
+    acts.ends_well().await;
+    waits.ends_well().await;
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn migrate_and_doctor_say_how_the_ops_database_is() {
     let pair = Pair::new(Home::Database).await;
     let ops = pair.ops.as_ref().expect("a database");

@@ -64,6 +64,7 @@ async fn a_standby_takes_a_corrected_database_up_and_a_bad_one_never_costs_the_l
     set(&right);
     one.program.signal(libc::SIGHUP);
     one.until_healthy().await;
+    one.program.until_logged("for durable runs in force from the next start only: OPS_DATABASE_URL").await;
 
     set("postgresql://ops:canary@127.0.0.1:1/ops?sslmode=canary");
     one.program.signal(libc::SIGHUP);

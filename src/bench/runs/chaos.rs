@@ -5,6 +5,7 @@ use super::contender::EFFECT;
 use super::worker::Worker;
 use super::{Error, Place, effect};
 use crate::figure::{Answer, Measured};
+use ops_controller::runs::RunsError;
 use ops_controller::runs::schema::Address;
 use sqlx::{Executor, Row};
 use std::time::{Duration, Instant};
@@ -99,7 +100,7 @@ async fn story(name: &'static str, restarts: bool) -> Result<Measured, Error> {
 }
 
 /// The longest that a run was left after its lease had run out, in seconds; until nothing is left.
-async fn longest_overdue(address: Address) -> Result<f64, sqlx::Error> {
+async fn longest_overdue(address: Address) -> Result<f64, RunsError> {
     let mut longest = 0.0_f64;
     let mut c = address.connect().await?;
     let look = "select coalesce(max(extract(epoch from now() - lease_expires_at)), 0)::float8,

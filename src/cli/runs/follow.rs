@@ -7,6 +7,7 @@ use ops_controller::runs::RunsError;
 use ops_controller::runs::follow::{EVERY, Follow};
 use ops_controller::runs::line::Line;
 use ops_controller::runs::look::{self, Artifact, Event, Run};
+use ops_controller::runs::runners;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -102,6 +103,7 @@ pub async fn wait(run_id: &str, limit: Duration, interval: Duration) -> Result<u
     let mut line = Line::new(ops::address()?, QUESTION.min(limit));
     let mut was_there = false;
     let mut away = Away::default();
+    let mut nobody = None;
     loop {
         match timeout_at(until, look(&mut line, run_id)).await {
             Err(_) => break,
@@ -111,6 +113,10 @@ pub async fn wait(run_id: &str, limit: Duration, interval: Duration) -> Result<u
                 was_there = true;
                 if seen.run.is_finished() {
                     return Ok(told(&seen, None));
+                }
+                if seen.nobody != nobody {
+                    nobody = seen.nobody;
+                    nobody.iter().for_each(|nobody| eprintln!("{run_id} waits: {nobody}"));
                 }
             }
             // What was there once is waited for.
@@ -139,6 +145,8 @@ struct Seen {
     run: Run,
     events: Vec<Event>,
     artifacts: Vec<Artifact>,
+    /// It waits for a runner, and there is none.
+    nobody: Option<String>,
 }
 
 async fn look(line: &mut Line, run_id: &str) -> Result<Option<Seen>, RunsError> {
@@ -148,7 +156,11 @@ async fn look(line: &mut Line, run_id: &str) -> Result<Option<Seen>, RunsError> 
             let Some(run) = look::get(c, &id).await? else { return Ok(None) };
             let events = look::last_events(c, &id, LAST_EVENTS).await?;
             let artifacts = look::artifacts(c, &id).await?;
-            Ok(Some(Seen { run, events, artifacts }))
+            let nobody = match run.status.as_str() {
+                "queued" => runners::nobody_on(c, &run.kind).await?,
+                _ => None,
+            };
+            Ok(Some(Seen { run, events, artifacts, nobody }))
         })
     })
     .await

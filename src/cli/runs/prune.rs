@@ -19,7 +19,7 @@ pub async fn prune(dry_run: bool, json: bool) -> Result<u8, u8> {
 }
 
 async fn look(config: &OpsConfig, address: &Address, store: &Store, json: bool) -> Result<u8, u8> {
-    let mut c = address.connect().await.map_err(|error| ops::failed(&error.into()))?;
+    let mut c = address.connect().await.map_err(|error| ops::failed(&error))?;
     let looked = prune::look(&mut c, config.runner.retention, store.identity().as_deref()).await;
     let report = looked.map_err(|error| ops::failed(&error.into()))?;
     if json {
@@ -58,9 +58,9 @@ async fn remove(config: &OpsConfig, address: &Address, store: &Store, json: bool
 }
 
 async fn record(address: &Address, report: &Report) -> Result<(), u8> {
-    let failed = |error: sqlx::Error| ops::failed(&error.into());
-    let mut c = address.connect().await.map_err(failed)?;
-    retention::note(&mut c, &ops::actor(), &report.gone().collect()).await.map_err(failed)
+    let mut c = address.connect().await.map_err(|error| ops::failed(&error))?;
+    let noted = retention::note(&mut c, &ops::actor(), &report.gone().collect()).await;
+    noted.map_err(|error| ops::failed(&error.into()))
 }
 
 fn print(report: &Report, head: &str) {

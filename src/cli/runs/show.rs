@@ -3,6 +3,7 @@
 use super::{List, failed, no_run};
 use crate::cli::{DONE, ops};
 use ops_controller::runs::look::{self, Artifact, Attempt, Event, Filter, Phase, Run, RunSummary};
+use ops_controller::runs::runners;
 use serde_json::json;
 
 const LAST_EVENTS: i64 = 10;
@@ -55,6 +56,11 @@ pub async fn show(run_id: &str, json: bool) -> Result<u8, u8> {
     }
     let events = look::last_events(&mut c, run_id, LAST_EVENTS).await.map_err(failed)?;
     print!("{}", fields(&run));
+    if run.status == "queued"
+        && let Some(nobody) = runners::nobody_on(&mut c, &run.kind).await.map_err(failed)?
+    {
+        println!("{:<16} {nobody}", "waits because");
+    }
     section("phases", &["PHASE", "STATUS", "TRIES", "STARTED", "FINISHED", "ERROR"], phases.iter().map(phase));
     section("attempts", &["TRY", "BY", "STARTED", "FINISHED", "OUTCOME", "ERROR"], attempts.iter().map(attempt));
     section("artifacts", &["ARTIFACT", "TYPE", "BYTES", "PATH"], artifacts.iter().map(artifact));

@@ -8,11 +8,10 @@ use super::LeaseError;
 use super::term::{Holder, Pace};
 use crate::clients::fence::{Fenced, Grant, uptime};
 use crate::config::Config;
-use crate::runs::schema::{self, MIGRATE_TIMEOUT};
+use crate::runs::schema::{self, Address, MIGRATE_TIMEOUT};
 use crate::runs::told;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
-use std::str::FromStr;
 use std::time::Duration;
 
 /// Longer is no state of a server on which a lease could be kept.
@@ -25,7 +24,7 @@ pub struct Trouble(String);
 
 /// The row, as a controller sees it. Its connection is kept; after any error it is made anew.
 pub struct Database {
-    options: PgConnectOptions,
+    address: Address,
     /// Several deployments may share a database.
     name: String,
     connection: Option<PgConnection>,
@@ -50,10 +49,9 @@ impl Database {
     /// `None` when no database is configured.
     pub fn of(config: &Config) -> Result<Option<Database>, LeaseError> {
         let Some(url) = &config.ops_database_url else { return Ok(None) };
-        let options = PgConnectOptions::from_str(url.expose()).map_err(|_| LeaseError::Url)?;
-        let options = options.disable_statement_logging().application_name("ops-controller");
+        let address = Address::from_url(url.expose(), "ops-controller").map_err(|_| LeaseError::Url)?;
         let name = format!("controller:{}", config.desired.identity_tag());
-        Ok(Some(Database { options, name, connection: None, migrated: false }))
+        Ok(Some(Database { address, name, connection: None, migrated: false }))
     }
 
     /// Tries once, with the tables made first.
@@ -69,10 +67,10 @@ impl Database {
             Tried::Taken { epoch, before: earlier } => {
                 let grant =
                     Grant::new(format!("the database's lease (epoch {epoch})"), before + pace.holds(), || Ok(()));
-                let (options, name) = (self.options.clone(), self.name.clone());
+                let (address, name) = (self.address.clone(), self.name.clone());
                 // Without this connection: it belongs to this runtime, and the lease is renewed in another.
                 self.connection = None;
-                let database = Database { options, name, connection: None, migrated: true };
+                let database = Database { address, name, connection: None, migrated: true };
                 let term = Term { database, holder: holder.to_owned(), epoch, grant, pace };
                 Ok(Attempt::Taken(Box::new(term), earlier))
             }
@@ -120,7 +118,7 @@ impl Database {
         let done = tokio::time::timeout(limit, async {
             let mut connection = match self.connection.take() {
                 Some(connection) => connection,
-                None => self.options.connect().await?,
+                None => self.address.options().connect().await.map_err(Failure::Connection)?,
             };
             // `set` rather than startup parameters: poolers refuse unknown ones.
             let millis = limit.as_millis().max(1);
@@ -136,8 +134,8 @@ impl Database {
                 self.connection = Some(connection);
                 Ok(result)
             }
-            Ok(Err(failure)) => Err(failure.told()),
-            Err(_) => Err(Trouble(format!("no answer within {:.1} s", limit.as_secs_f64()))),
+            Ok(Err(failure)) => Err(failure.told(&self.address)),
+            Err(_) => Err(Trouble(self.address.why_silent(limit))),
         }
     }
 }
@@ -184,6 +182,7 @@ fn number(epoch: i64) -> u64 {
 }
 
 enum Failure {
+    Connection(sqlx::Error),
     Sql(sqlx::Error),
     Migration(sqlx::migrate::MigrateError),
 }
@@ -201,8 +200,9 @@ impl From<sqlx::migrate::MigrateError> for Failure {
 }
 
 impl Failure {
-    fn told(&self) -> Trouble {
+    fn told(&self, address: &Address) -> Trouble {
         Trouble(match self {
+            Failure::Connection(error) => address.why_unreachable(error),
             Failure::Sql(error) => told(error),
             Failure::Migration(error) => schema::migration_told(error),
         })

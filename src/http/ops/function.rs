@@ -30,9 +30,12 @@ struct Failure {
 #[utoipa::path(post, path = "/functions/v1/ops-runner", tag = "runs", security(("bearer" = ["runner"])),
     responses((status = 200, body = Answer), (status = 500, body = Failure)))]
 pub async fn run_one(State(ops): State<Arc<Ops>>) -> Response {
-    let Some(run_one) = ops.routes.run_one.clone() else {
-        let why = "this process executes no runs: set RUNNER_CONCURRENCY, or ask one that does";
-        return Problem::new(StatusCode::NOT_FOUND, "no-runner", why).into_response();
+    let run_one = match ops.routes.run_one.clone() {
+        Ok(run_one) => run_one,
+        Err(why) => {
+            let why = format!("this process executes no builds: {why}");
+            return Problem::new(StatusCode::NOT_FOUND, "no-runner", why).into_response();
+        }
     };
     let Ok(permit) = ops.routes.executions.clone().try_acquire_owned() else {
         let why = "as many runs as allowed are being executed for requests";

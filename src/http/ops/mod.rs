@@ -20,6 +20,7 @@ use crate::runs::lines::Lines;
 use crate::runs::runners;
 use crate::runs::schema::Address;
 use crate::runs::tokens::Scope;
+use crate::runs::troubles::Troubles;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware;
@@ -71,7 +72,9 @@ pub enum NotExecuted {
 pub struct OpsRoutes {
     lines: Arc<Lines>,
     kinds: Arc<[String]>,
-    run_one: Option<RunOne>,
+    /// `Err`: why this process executes none.
+    run_one: Result<RunOne, String>,
+    troubles: Troubles,
     streams: Arc<Semaphore>,
     executions: Arc<Semaphore>,
 }
@@ -82,7 +85,8 @@ impl OpsRoutes {
         OpsRoutes {
             lines: Arc::new(Lines::new(address.clone(), CONNECTIONS, QUESTION)),
             kinds: kinds.into_iter().collect(),
-            run_one: None,
+            run_one: Err("ask one that does".to_owned()),
+            troubles: Troubles::default(),
             streams: Arc::new(Semaphore::new(STREAMS)),
             executions: Arc::new(Semaphore::new(EXECUTED_AT_ONCE)),
         }
@@ -95,7 +99,20 @@ impl OpsRoutes {
 
     /// Lets requests have a run executed here.
     pub fn with_execution(self, run_one: RunOne) -> OpsRoutes {
-        OpsRoutes { run_one: Some(run_one), ..self }
+        OpsRoutes { run_one: Ok(run_one), ..self }
+    }
+
+    pub fn without_execution(self, why: &str) -> OpsRoutes {
+        OpsRoutes { run_one: Err(why.to_owned()), ..self }
+    }
+
+    /// What the runner of this process finds in its way.
+    pub fn with_troubles(self, troubles: Troubles) -> OpsRoutes {
+        OpsRoutes { troubles, ..self }
+    }
+
+    pub(super) fn troubles(&self) -> Troubles {
+        self.troubles.clone()
     }
 }
 

@@ -10,10 +10,12 @@ pub mod build;
 mod command;
 mod custom;
 mod database;
-mod pg_tools;
+pub mod needs;
+pub(super) mod pg_tools;
 mod request;
 mod restore;
 mod shape;
+pub mod watch;
 
 /// The key of a backup's dump, and the end of its path.
 pub use backup::KEY as DUMP;
@@ -42,7 +44,6 @@ pub struct Settings {
     railway: Option<railway::Reader>,
     programs: BTreeMap<String, PathBuf>,
     target_database_url: Option<Secret>,
-    kinds: Vec<String>,
     polls: (Duration, Duration),
     waits: Duration,
 }
@@ -67,7 +68,6 @@ impl Settings {
             railway,
             programs: runner.commands.clone(),
             target_database_url: runner.target_database_url.clone(),
-            kinds: runner.kinds.clone(),
             polls: (Duration::from_secs(1), Duration::from_secs(15)),
             waits: Duration::from_secs(600),
         })
@@ -96,7 +96,7 @@ impl Settings {
 /// Their names, whoever executes them.
 pub const NAMES: [&str; 4] = ["build", "custom", "backup", "restore"];
 
-/// All of them that RUNNER_KINDS names, or all.
+/// All of them; which of them a runner offers says [`needs`].
 pub fn all(settings: &Arc<Settings>) -> Kinds {
     // In the order of their names.
     let known: [Arc<dyn Kind>; NAMES.len()] = [
@@ -105,8 +105,7 @@ pub fn all(settings: &Arc<Settings>) -> Kinds {
         Arc::new(backup::Backup(settings.clone())),
         Arc::new(restore::Restore(settings.clone())),
     ];
-    let wanted = |name: &str| settings.kinds.is_empty() || settings.kinds.iter().any(|kind| kind == name);
-    NAMES.into_iter().zip(known).filter(|(name, _)| wanted(name)).map(|(name, kind)| (name.to_owned(), kind)).collect()
+    NAMES.into_iter().zip(known).map(|(name, kind)| (name.to_owned(), kind)).collect()
 }
 
 /// Looks at something that goes on elsewhere, ever less often.

@@ -5,6 +5,8 @@ use super::database::Target;
 use crate::runner::kind::{Context, PhaseError};
 use std::path::{Path, PathBuf};
 
+/// The variable that names their folder.
+const FOLDER: &str = "OPS_PG_BIN";
 /// Server messages that another attempt may not meet.
 const PASSES: [&str; 6] = [
     "connection to server",
@@ -23,12 +25,7 @@ pub async fn run(
     arguments: &[&str],
     folder: &Path,
 ) -> Result<Finished, PhaseError> {
-    let path = find(tool).ok_or_else(|| {
-        PhaseError::failed(format!(
-            "{tool} is not installed on this runner: install the Debian package `postgresql-client`, or name the \
-             folder of PostgreSQL's programs in OPS_PG_BIN"
-        ))
-    })?;
+    let path = find(tool).ok_or_else(|| PhaseError::Failed(not_there(tool)))?;
     let start = Start {
         path,
         arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
@@ -56,8 +53,30 @@ pub async fn run(
     }
 }
 
-fn find(tool: &str) -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("OPS_PG_BIN") {
+fn not_there(tool: &str) -> String {
+    match std::env::var_os(FOLDER) {
+        Some(folder) => format!("{FOLDER} names {}, which has no {tool}", Path::new(&folder).display()),
+        None => format!(
+            "{tool} is not installed on this runner: install the Debian package `postgresql-client`, or name the \
+             folder of PostgreSQL's programs in {FOLDER}"
+        ),
+    }
+}
+
+/// Why a program is not there; `None`: it is.
+pub fn missing(tool: &str) -> Option<String> {
+    find(tool).is_none().then(|| not_there(tool))
+}
+
+/// OPS_PG_BIN without the programs that it is there for.
+pub fn misplaced() -> Option<String> {
+    std::env::var_os(FOLDER)?;
+    ["pg_dump", "pg_restore"].into_iter().find_map(missing)
+}
+
+/// Where it is found.
+pub fn find(tool: &str) -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os(FOLDER) {
         return Some(PathBuf::from(named).join(tool)).filter(|path| path.is_file());
     }
     let path = std::env::var_os("PATH").unwrap_or_default();

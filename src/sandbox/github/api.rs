@@ -28,11 +28,15 @@ pub(super) enum Call<'a> {
     Artifacts(&'a str),
     Download(&'a str),
     Cancel(&'a str),
+    RateLimit,
     Unknown,
 }
 
 impl Call<'_> {
     pub fn of<'a>(request: &'a Request, repository: &str) -> Call<'a> {
+        if (request.method.as_str(), request.path.as_str()) == ("GET", "/rate_limit") {
+            return Call::RateLimit;
+        }
         let path = request.path.strip_prefix("/repos/").and_then(|rest| rest.strip_prefix(repository));
         let Some(path) = path.and_then(|rest| rest.strip_prefix("/actions/")) else { return Call::Unknown };
         let segments: Vec<&str> = path.split('/').collect();
@@ -57,6 +61,7 @@ impl Call<'_> {
             Call::Artifacts(_) => "artifacts",
             Call::Download(_) => "download",
             Call::Cancel(_) => "cancel",
+            Call::RateLimit => "rate limit",
             Call::Unknown => "unknown",
         }
     }
@@ -102,6 +107,7 @@ pub(super) fn answer(shared: &Shared, state: &mut State, request: &Request, call
         }
         Call::Download(id) => download(shared, state, id),
         Call::Cancel(id) => cancel(shared, state, id),
+        Call::RateLimit => Ok(Answer::ok(rate_limit(shared, state))),
         Call::Unknown => Err(Answer::not_found()),
     }
 }
@@ -138,6 +144,16 @@ fn dispatch(shared: &Shared, state: &mut State, request: &Request, workflow: &st
         })),
         _ => Answer::new(StatusCode::NO_CONTENT, Content::Empty),
     })
+}
+
+/// What the headers of every answer say, as a document.
+fn rate_limit(shared: &Shared, state: &mut State) -> Value {
+    let (headers, _) = state.rate(shared.options.rate_limit, false);
+    let number = |name: &str| headers.iter().find(|(n, _)| n.ends_with(name)).and_then(|(_, v)| v.parse::<u64>().ok());
+    let core = json!({
+        "limit": number("-limit"), "remaining": number("-remaining"), "reset": number("-reset"), "used": number("-used"),
+    });
+    json!({ "resources": { "core": core, "search": core }, "rate": core })
 }
 
 /// Newest first.

@@ -3,7 +3,7 @@
 //! A bill of materials is made when RUNNER_COMMANDS has `syft`; without it, or when it fails, the manifest
 //! says so, and the build is no failure: it is in service already.
 
-use super::{DEPLOY, IMAGE, Job, SMOKE};
+use super::{DEPLOY, IMAGE, Job, SMOKE, SYFT};
 use crate::runner::kind::PhaseError;
 use crate::runner::kinds::command::{self, Start};
 use crate::runner::store::Stored;
@@ -97,7 +97,7 @@ async fn log(job: &Job<'_>) -> Result<Vec<u8>, PhaseError> {
 
 /// What the manifest says of it.
 async fn bill_of_materials(job: &Job<'_>, kept: &mut Vec<Value>) -> Result<Value, PhaseError> {
-    let Some(path) = job.settings.programs.get("syft").cloned() else {
+    let Some(path) = job.settings.programs.get(SYFT).cloned() else {
         return Ok(json!("none: RUNNER_COMMANDS has no syft"));
     };
     let folder = job.settings.store.scratch()?;
@@ -114,7 +114,7 @@ async fn bill_of_materials(job: &Job<'_>, kept: &mut Vec<Value>) -> Result<Value
         env: BTreeMap::new(),
         folder: folder.path().to_owned(),
     };
-    match command::perform(job.context, "syft", start).await {
+    match command::perform(job.context, SYFT, start).await {
         Ok(_) => {}
         Err(PhaseError::Lost) => return Err(PhaseError::Lost),
         Err(error) => {

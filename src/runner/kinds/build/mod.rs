@@ -52,6 +52,9 @@ pub const DEPLOY: &str = "deploy_runtime";
 pub const SMOKE: &str = "smoke_tests";
 pub const CAPTURE: &str = "capture_artifacts";
 
+/// The program of RUNNER_COMMANDS that describes an image.
+pub const SYFT: &str = "syft";
+
 /// The deadlines of the configuration are shorter; these hold if it cannot be read.
 const LONGEST: Duration = Duration::from_secs(7 * 3600);
 const CAPTURES_FOR: Duration = Duration::from_secs(1800);
