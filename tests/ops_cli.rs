@@ -87,7 +87,7 @@ async fn looking_changes_nothing_and_only_the_database_is_needed() {
     }
     let world = World::empty().await;
     world.env.run(&["runs", "list"]).await.expect_code(1).expect_text("run `ops-controller migrate`");
-    world.env.run(&["migrate"]).await.expect_code(0).expect_text("schema ops is up to date (9 migrations)");
+    world.env.run(&["migrate"]).await.expect_code(0).expect_text("schema ops is up to date (10 migrations)");
     let listed = world.env.run(&["runs", "list"]).await.expect_code(0);
     assert_eq!(listed.out, "RUN  KIND  FOR  STATUS  TRY  QUEUED  FINISHED  PHASE  ERROR\n");
     world.env.run(&["runs", "show", "run-1"]).await.expect_code(1).expect_text("there is no run run-1");

@@ -151,7 +151,7 @@ async fn programs(server: Option<u32>, first: Check) -> Vec<Check> {
 }
 
 async fn program(tool: &str, server: Option<u32>) -> Check {
-    let path = pg_tools::find(tool).unwrap_or_default();
+    let path = pg_tools::find(tool, server).unwrap_or_default();
     let mut command = Command::new(&path);
     command.arg("--version").kill_on_drop(true).stdin(std::process::Stdio::null());
     let said = match tokio::time::timeout(VERSION_FOR, command.output()).await {

@@ -71,6 +71,11 @@ pub async fn begin(c: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query(sql).fetch_one(c).await?.try_get(0)
 }
 
+/// So that who comes next need not wait for the server to notice that the connection is closed.
+pub async fn end(c: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("select pg_advisory_unlock(hashtextextended('ops.retention', 0))").execute(c).await.map(drop)
+}
+
 /// What nobody decided in time is marked so, and what waited for it is cancelled.
 pub async fn expire_approvals(c: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("select ops.expire_approvals()").execute(c).await.map(drop)

@@ -171,7 +171,7 @@ async fn unanswered(endpoint: String) {
     assert_eq!(gone(&report), "runs 1");
     assert!(kept(&report).contains("artifacts 50: its store did not say that it is gone"), "{}", kept(&report));
     let trouble = report.trouble.expect("a reason");
-    assert!(trouble.contains("the artifact store, shop/shop-dev/run-1/k"), "{trouble}");
+    assert!(trouble.contains("ARTIFACT_STORE s3://kept/below, shop/shop-dev/run-1/k"), "{trouble}");
     assert_eq!((world.count("artifacts").await, world.runs().await), (50, vec!["run-1".to_owned()]));
 }
 

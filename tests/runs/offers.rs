@@ -3,10 +3,13 @@
 use crate::binary::{Environment, Running};
 use crate::processes::{signal, until_said};
 use crate::store::{DEADLINE, Store};
+use axum::Router;
+use axum::routing::get;
 use ops_controller::runs::NewRun;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 /// A runner's variables, its folder, and where its lines go.
@@ -85,8 +88,13 @@ async fn queue_build(store: &Store) -> String {
     sqlx::query_scalar(sql).fetch_one(&mut store.c().await).await.expect("queued")
 }
 
-fn nothing_to_do() -> NewRun {
-    NewRun { metadata: json!({ "phases": [] }), ..NewRun::of_kind("custom") }
+/// A run that needs no settings of its runner: it asks somebody who answers.
+async fn needs_nothing() -> NewRun {
+    let answers = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/", answers.local_addr().expect("an address"));
+    tokio::spawn(async move { axum::serve(answers, Router::new().route("/", get(|| async {}))).await });
+    let phases = json!([{ "name": "ask", "uses": "http", "with": { "url": url } }]);
+    NewRun { metadata: json!({ "phases": phases }), ..NewRun::of_kind("custom") }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -115,7 +123,7 @@ async fn work_that_a_runner_lacks_the_settings_for_is_left_to_others() {
     for kind in ["backup", "restore"] {
         left.push(store.queue_kind(kind).await);
     }
-    let done = store.enqueue(&nothing_to_do()).await.run_id;
+    let done = store.enqueue(&needs_nothing().await).await.run_id;
     let runner = place.start();
     store.until_status(&done, "success").await;
     let said = until_said(&place.out(), " works on custom; ").await;
@@ -159,7 +167,7 @@ async fn runs_that_store_something_are_not_claimed_before_the_store_works() {
         "{said}"
     );
     place.until_metrics("the store is away", |text| text.contains("ops_controller_artifact_store_up 0")).await;
-    let done = store.enqueue(&nothing_to_do()).await.run_id;
+    let done = store.enqueue(&needs_nothing().await).await.run_id;
     store.until_status(&done, "success").await;
     assert_eq!(store.run(&build).await.status, "queued");
 

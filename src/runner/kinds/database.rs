@@ -16,6 +16,8 @@ pub struct Target {
     pub options: PgConnectOptions,
     /// For PostgreSQL's programs: nothing of it stands on a command line.
     pub variables: BTreeMap<String, String>,
+    /// The server's major version; `None`: it was not asked yet.
+    pub major: Option<u32>,
 }
 
 impl Settings {
@@ -24,9 +26,10 @@ impl Settings {
         let url = self.target_database_url.as_ref().ok_or_else(|| {
             PhaseError::failed("TARGET_DATABASE_URL is not set on this runner: it names the server of the databases")
         })?;
-        let target = Target::of(url, environment)?;
+        let mut target = Target::of(url, environment)?;
         let mut there = target.connect().await?;
         let theirs = identity(&mut there).await.map_err(|e| told(&e))?;
+        target.major = there.server_version_num().map(|version| version / 10_000);
         let _ = there.close().await;
         let mut c = context.pool().acquire().await?;
         match theirs.has_runs && theirs == identity(&mut c).await? {
@@ -101,7 +104,7 @@ impl Target {
             variables.insert(variable.to_owned(), value);
         }
         let options = options.database(&name).application_name("ops-controller phase").disable_statement_logging();
-        Ok(Target { name, options, variables })
+        Ok(Target { name, options, variables, major: None })
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The variable that names their folder.
 const FOLDER: &str = "OPS_PG_BIN";
+const DEBIAN: &str = "/usr/lib/postgresql";
 /// Server messages that another attempt may not meet.
 const PASSES: [&str; 6] = [
     "connection to server",
@@ -25,7 +26,7 @@ pub async fn run(
     arguments: &[&str],
     folder: &Path,
 ) -> Result<Finished, PhaseError> {
-    let path = find(tool).ok_or_else(|| PhaseError::Failed(not_there(tool)))?;
+    let path = find(tool, target.major).ok_or_else(|| PhaseError::Failed(not_there(tool)))?;
     let start = Start {
         path,
         arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
@@ -65,7 +66,7 @@ fn not_there(tool: &str) -> String {
 
 /// Why a program is not there; `None`: it is.
 pub fn missing(tool: &str) -> Option<String> {
-    find(tool).is_none().then(|| not_there(tool))
+    find(tool, None).is_none().then(|| not_there(tool))
 }
 
 /// OPS_PG_BIN without the programs that it is there for.
@@ -74,17 +75,37 @@ pub fn misplaced() -> Option<String> {
     ["pg_dump", "pg_restore"].into_iter().find_map(missing)
 }
 
-/// Where it is found.
-pub fn find(tool: &str) -> Option<PathBuf> {
+/// Where it is found, the one that suits a server of this major version best; `None`: that is not known.
+pub fn find(tool: &str, server: Option<u32>) -> Option<PathBuf> {
     if let Some(named) = std::env::var_os(FOLDER) {
         return Some(PathBuf::from(named).join(tool)).filter(|path| path.is_file());
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    // Of Debian's folders, one for each major version, the newest: it reads all older servers.
-    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut debian: Vec<(u32, PathBuf)> =
-        versions.filter_map(|e| Some((e.file_name().to_str()?.parse().ok()?, e.path().join("bin")))).collect();
-    debian.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
-    let debian = debian.into_iter().map(|(_, folder)| folder);
+    // Debian has a folder for each major version.
+    let versions = std::fs::read_dir(DEBIAN).into_iter().flatten().flatten();
+    let versions = versions.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let debian = by_fitness(versions, server).into_iter().map(|major| Path::new(DEBIAN).join(format!("{major}/bin")));
     debian.chain(std::env::split_paths(&path)).map(|folder| folder.join(tool)).find(|path| path.is_file())
+}
+
+/// The server's own version first: an older program refuses the server, and of what a newer one writes the
+/// server may not know every setting. Else the next newer one, and last the newest of those that are older.
+fn by_fitness(mut versions: Vec<u32>, server: Option<u32>) -> Vec<u32> {
+    let wanted = server.unwrap_or(u32::MAX);
+    versions.sort_by_key(|&major| if major >= wanted { (0, major) } else { (1, u32::MAX - major) });
+    versions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_met_with_its_own_version_else_a_newer_one() {
+        let installed = || vec![16, 18, 15, 17];
+        assert_eq!(by_fitness(installed(), Some(16)), [16, 17, 18, 15]);
+        assert_eq!(by_fitness(installed(), Some(14)), [15, 16, 17, 18]);
+        assert_eq!(by_fitness(installed(), Some(19)), [18, 17, 16, 15]);
+        assert_eq!(by_fitness(installed(), None), [18, 17, 16, 15]);
+    }
 }

@@ -83,6 +83,7 @@ pub async fn prune(
     pass.runs().await?;
     pass.backups().await?;
     pass.history().await?;
+    retention::end(&mut pass.c).await?;
     let _ = pass.c.close().await;
     Ok(true)
 }
