@@ -52,6 +52,21 @@ async fn what_others_wrote_into_the_books_is_forgotten_and_nothing_is_deleted_fo
     assert_eq!(world.count("artifacts").await, 1);
 }
 
+/// As rows are that were written before stores were recorded: on another machine's disk it may well lie.
+#[tokio::test]
+async fn of_what_has_no_recorded_store_only_what_was_found_counts_as_gone() {
+    let world = World::new().await;
+    world.ended("run-1", 1000).await;
+    let path = world.stored("run-1", "log", PAST).await;
+    world.recorded("run-1", "image", "shop/shop-dev/run-1/image", None, PAST).await;
+    world.execute("update ops.artifacts set store = null").await;
+    let report = world.prune().await;
+    assert_eq!(gone(&report), "artifacts 1", "the one that lay here");
+    assert!(!world.has(&path));
+    assert!(kept(&report).contains("artifacts 1: its store was not recorded, and it is not in this one"), "{report:?}");
+    assert_eq!((world.count("artifacts").await, world.runs().await), (1, vec!["run-1".to_owned()]));
+}
+
 /// What everything looks like from a machine whose folder is another one, or none yet.
 #[tokio::test]
 async fn what_lies_elsewhere_is_not_taken_for_gone() {

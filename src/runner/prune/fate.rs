@@ -9,8 +9,10 @@ use crate::runs::retention::{PastArtifact, PastBackup};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
-    /// What lies here, and then the row.
+    /// What lies here, and then the row; also when it is gone already.
     Object(String),
+    /// The same, but nobody recorded in which store: what is not in ours may lie in another.
+    Found(String),
     /// The row alone.
     Row,
     Kept(String),
@@ -41,7 +43,10 @@ pub fn of_backup(backup: &PastBackup, store: Option<&str>) -> Fate {
     let own = artifact_path(Some(&backup.project_id), Some(&backup.env_id), run, DUMP);
     match &*backup.status {
         // One that failed may have stored its dump before.
-        "failed" | "cancelled" if backup.run_id.is_some() => lies_at(own, None, store),
+        "failed" | "cancelled" if backup.run_id.is_some() => match store {
+            Some(_) => Fate::Object(own),
+            None => lies_at(own, None, store),
+        },
         "success" if backup.path == own && run.starts_with("run-") => lies_at(own, backup.store.as_deref(), store),
         _ => Fate::Row,
     }
@@ -50,7 +55,8 @@ pub fn of_backup(backup: &PastBackup, store: Option<&str>) -> Fate {
 fn lies_at(path: String, its: Option<&str>, ours: Option<&str>) -> Fate {
     match (its, ours) {
         (Some(its), Some(ours)) if its != ours => Fate::Kept(format!("it lies in another store, {its}")),
-        (_, Some(_)) => Fate::Object(path),
+        (Some(_), Some(_)) => Fate::Object(path),
+        (None, Some(_)) => Fate::Found(path),
         (Some(its), None) => Fate::Kept(format!("its store, {its}, is none of this machine's")),
         (None, None) => Fate::Kept("this machine has no store to remove it from".to_owned()),
     }
@@ -92,7 +98,9 @@ mod tests {
     #[test]
     fn an_object_is_ours_only_at_the_path_that_its_own_run_and_key_make() {
         let own = "shop/shop-dev/run-1/log";
-        assert_eq!(of_artifact(&artifact(own), Some("s")), Fate::Object(own.to_owned()));
+        assert_eq!(of_artifact(&artifact(own), Some("s")), Fate::Found(own.to_owned()));
+        let known = PastArtifact { store: Some("s".to_owned()), ..artifact(own) };
+        assert_eq!(of_artifact(&known, Some("s")), Fate::Object(own.to_owned()));
         for other in [
             "shop/shop-dev/run-2/log",
             "shop/shop-dev/run-1/other",
@@ -121,11 +129,13 @@ mod tests {
     #[test]
     fn of_a_backup_the_dump_of_its_own_run_goes_and_what_a_failed_one_may_have_stored() {
         let own = "shop/shop-dev/run-1/database.dump";
-        assert_eq!(of_backup(&backup(own), Some("s")), Fate::Object(own.to_owned()));
+        assert_eq!(of_backup(&backup(own), Some("s")), Fate::Found(own.to_owned()));
+        let known = PastBackup { store: Some("s".to_owned()), ..backup(own) };
+        assert_eq!(of_backup(&known, Some("s")), Fate::Object(own.to_owned()));
         assert_eq!(of_backup(&backup("shop/shop-dev/run-2/database.dump"), Some("s")), Fate::Row);
         assert_eq!(of_backup(&backup("s3://elsewhere/database.dump"), Some("s")), Fate::Row);
         let orphan = PastBackup { run_id: None, ..backup(own) };
-        assert_eq!(of_backup(&orphan, Some("s")), Fate::Object(own.to_owned()));
+        assert_eq!(of_backup(&orphan, Some("s")), Fate::Found(own.to_owned()));
         let failed = PastBackup { status: "failed".to_owned(), ..backup("pending") };
         assert_eq!(of_backup(&failed, Some("s")), Fate::Object(own.to_owned()));
         assert_eq!(of_backup(&PastBackup { run_id: None, ..failed }, None), Fate::Row);

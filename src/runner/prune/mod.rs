@@ -41,6 +41,8 @@ const EVENTS: i32 = 10_000;
 const HAS_ARTIFACTS: &str = "its artifacts are not gone";
 const NO_WORD: &str = "its store did not say that it is gone";
 
+const ELSEWHERE: &str = "its store was not recorded, and it is not in this one";
+
 /// While somebody else is at it, who may have another store than we.
 const AGAIN: Duration = Duration::from_secs(60);
 
@@ -169,8 +171,7 @@ impl Pass<'_> {
         for artifact in page {
             match fate::of_artifact(&artifact, self.name.as_deref()) {
                 Fate::Kept(why) => self.report.stays("artifacts", &why, &artifact.artifact_id),
-                Fate::Row => going.push((artifact.artifact_id, None)),
-                Fate::Object(path) => going.push((artifact.artifact_id, Some(path))),
+                fate => going.push((artifact.artifact_id, fate)),
             }
         }
         for some in going.chunks(AT_ONCE) {
@@ -179,7 +180,7 @@ impl Pass<'_> {
             let held = retention::hold_artifacts(&mut transaction, &ids, self.days.run_days).await?;
             let some = some.iter().filter(|(id, _)| held.contains(id));
             let store = self.store.filter(|_| !self.is_silent);
-            let removed = join_all(some.map(|(id, path)| remove(store, id, path.as_deref()))).await;
+            let removed = join_all(some.map(|(id, fate)| remove(store, id, fate))).await;
             let mut gone = Vec::new();
             for (id, removed) in removed {
                 match removed {
@@ -208,20 +209,17 @@ impl Pass<'_> {
 
     async fn backup(&mut self, backup: &PastBackup) -> Result<(), sqlx::Error> {
         let id = &backup.backup_id;
-        let path = match fate::of_backup(backup, self.name.as_deref()) {
-            Fate::Kept(why) => {
-                self.report.stays("backups", &why, id);
-                return Ok(());
-            }
-            Fate::Row => None,
-            Fate::Object(path) => Some(path),
-        };
+        let fate = fate::of_backup(backup, self.name.as_deref());
+        if let Fate::Kept(why) = &fate {
+            self.report.stays("backups", why, id);
+            return Ok(());
+        }
         let mut transaction = self.c.begin().await?;
         if !retention::hold_backup(&mut transaction, id, self.days.run_days).await? {
             return Ok(());
         }
         let store = self.store.filter(|_| !self.is_silent);
-        match remove(store, id, path.as_deref()).await.1 {
+        match remove(store, id, &fate).await.1 {
             Ok(()) => {
                 retention::delete_backup(&mut transaction, id).await?;
                 transaction.commit().await?;
@@ -252,22 +250,30 @@ enum Silence {
     NoAnswer(String),
     /// The store is not asked any more in this pass.
     NotAsked,
+    /// Nobody recorded its store, and it is not in ours.
+    Elsewhere,
 }
 
-async fn remove<'a>(store: Option<&Store>, id: &'a str, path: Option<&str>) -> (&'a str, Result<(), Silence>) {
-    let removed = match (path, store) {
-        (None, _) => Ok(()),
-        (Some(path), Some(store)) => store.remove(path).await.map(drop).map_err(|error| match error {
-            PhaseError::Transient(why) => Silence::NoAnswer(why),
-            error => Silence::Refused(error.to_string()),
-        }),
-        (Some(_), None) => Err(Silence::NotAsked),
+async fn remove<'a>(store: Option<&Store>, id: &'a str, fate: &Fate) -> (&'a str, Result<(), Silence>) {
+    let (path, gone_is_enough) = match fate {
+        Fate::Row => return (id, Ok(())),
+        Fate::Kept(why) => return (id, Err(Silence::Refused(why.clone()))),
+        Fate::Object(path) => (path, true),
+        Fate::Found(path) => (path, false),
+    };
+    let Some(store) = store else { return (id, Err(Silence::NotAsked)) };
+    let removed = match store.remove(path).await {
+        Ok(was_there) if was_there || gone_is_enough => Ok(()),
+        Ok(_) => Err(Silence::Elsewhere),
+        Err(PhaseError::Transient(why)) => Err(Silence::NoAnswer(why)),
+        Err(error) => Err(Silence::Refused(error.to_string())),
     };
     (id, removed)
 }
 
 fn refused(report: &mut Report, is_silent: &mut bool, what: &str, id: &str, why: Silence) {
-    report.stays(what, NO_WORD, id);
+    let told = if matches!(why, Silence::Elsewhere) { ELSEWHERE } else { NO_WORD };
+    report.stays(what, told, id);
     *is_silent |= matches!(why, Silence::NoAnswer(_));
     if let Silence::Refused(why) | Silence::NoAnswer(why) = why {
         report.trouble.get_or_insert(why);
