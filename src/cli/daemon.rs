@@ -1,7 +1,7 @@
 //! `run`: listener, signals, daemon. The listener comes first, so that a container is seen to live.
 
 use super::runner::{self, Work};
-use super::{CONFIGURATION, DONE, ERROR, configuration, failed, local};
+use super::{CONFIGURATION, DONE, ERROR, configuration, failed, local, signals};
 use ops_controller::clients::Seam;
 use ops_controller::config::{Config, ConfigError};
 use ops_controller::controller::daemon::{Controls, Daemon, Request};
@@ -13,7 +13,6 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// For the answers that are on their way when the daemon has ended.
@@ -59,7 +58,8 @@ pub async fn serve(
     });
     let controls = daemon.controls();
     // Before anything that takes time: a stop is heard from the beginning.
-    tokio::spawn(signals(controls.clone()));
+    let reload = controls.clone();
+    tokio::spawn(signals::heard(controls.stop.clone(), "stopping", move || reload.ask(Request::Reload)));
     let handle = metrics::install();
     let work = match config.ops().map(|ops| Work::start(&ops, controls.stop.child_token())).transpose() {
         Ok(work) => work,
@@ -129,23 +129,4 @@ fn open_socket(store: &Store, mut controls: Controls, runs: Option<OpsRoutes>, o
 
 fn inode(path: &Path) -> Option<u64> {
     std::fs::metadata(path).ok().map(|meta| meta.ino())
-}
-
-/// Heard from the call on, not from the first poll.
-fn signals(controls: Controls) -> impl Future<Output = ()> {
-    let streams = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
-    async move {
-        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = streams else {
-            tracing::error!("signals cannot be received");
-            return;
-        };
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); break }
-                _ = interrupt.recv() => { tracing::info!("interrupted: stopping"); break }
-                _ = hangup.recv() => controls.ask(Request::Reload),
-            }
-        }
-        controls.stop.cancel();
-    }
 }

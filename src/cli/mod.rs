@@ -11,6 +11,7 @@ mod ops;
 mod runner;
 mod runs;
 mod sandbox;
+mod signals;
 mod token;
 
 use clap::{Parser, Subcommand};

@@ -1,6 +1,6 @@
 //! `runner`: claims and executes durable runs, without the controller. The daemon has the same inside.
 
-use super::{CONFIGURATION, DONE, ERROR, configuration_errors};
+use super::{CONFIGURATION, DONE, ERROR, configuration_errors, signals};
 use ops_controller::clients::{Seam, machine};
 use ops_controller::config::OpsConfig;
 use ops_controller::http::ops::{Executed, NotExecuted, RunOne};
@@ -18,7 +18,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -183,7 +182,9 @@ pub async fn run() -> u8 {
     }
     // Before anything that takes time: a stop is heard from the beginning.
     let stop = CancellationToken::new();
-    tokio::spawn(signals(stop.clone(), config.clone()));
+    let known = config.clone();
+    let hung_up = move || tracing::warn!("SIGHUP: {}", of_hangup(&known));
+    tokio::spawn(signals::heard(stop.clone(), "no more runs are claimed", hung_up));
     let listener = match TcpListener::bind(config.listen_addr).await {
         Ok(listener) => listener,
         Err(error) => {
@@ -220,25 +221,6 @@ pub fn writes(address: SocketAddr, token: Option<&Secret>) -> Writes {
         token if !address.ip().is_loopback() => Writes::NotLocal(token.cloned()),
         Some(token) => Writes::WithToken(token.clone()),
         None => Writes::NoToken,
-    }
-}
-
-/// Heard from the call on, not from the first poll.
-fn signals(stop: CancellationToken, config: OpsConfig) -> impl Future<Output = ()> {
-    let streams = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
-    async move {
-        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = streams else {
-            tracing::error!("signals cannot be received");
-            return;
-        };
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => { tracing::info!("SIGTERM: no more runs are claimed"); break }
-                _ = interrupt.recv() => { tracing::info!("interrupted: no more runs are claimed"); break }
-                _ = hangup.recv() => tracing::warn!("SIGHUP: {}", of_hangup(&config)),
-            }
-        }
-        stop.cancel();
     }
 }
 
